@@ -1,0 +1,238 @@
+"""The only module that knows file names and puts files in place: run directories, and writes that are whole or not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fer_tf.errors import InputError
+
+METADATA_NAME = "fer_tf.json"  # member of every .keras and .tflite of ours: both can be read as zip archives
+LABELS_NAME = "labels.txt"
+_MAX_JSON_BYTES = 16 << 20  # far above any file of ours; a bound against a crafted one
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` with its suffix; renamed onto it when the block ends well, removed otherwise.
+
+    Raises:
+        InputError: if the folder cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a folder that can be written to") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:  # a rename may reach the disk before the contents do
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Writes a whole file or leaves what was there."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a whole UTF-8 file or leaves what was there."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes a whole JSON file (two blanks of indent, keys in their order) or leaves what was there."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: if the file is missing, too large, no JSON, or holds something else than an object.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > _MAX_JSON_BYTES:
+            raise InputError(f"{path} has {size:,} bytes: a settings file has at most {_MAX_JSON_BYTES:,}")
+        return _parse_object(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _parse_object(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is no JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name} holds a JSON {type(value).__name__}: expected an object with named fields")
+    return value
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What a .keras or .tflite of ours says about itself: classes, image size, recipe, data, versions.
+
+    Raises:
+        InputError: if the file is missing or was not written by fer_tf.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no model file at {path}: give the path of a .keras or .tflite that fer_tf wrote")
+    foreign = f"{path} is not a model of fer_tf (no {METADATA_NAME} inside): give a .keras or .tflite that it wrote"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(METADATA_NAME).file_size > _MAX_JSON_BYTES:
+                raise InputError(foreign)
+            metadata = _parse_object(archive.read(METADATA_NAME), f"{path}:{METADATA_NAME}")
+    except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise InputError(foreign) from error
+    names = metadata.get("class_names")
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: its {METADATA_NAME} has no list of class_names; export the model again")
+    return metadata
+
+
+def save_keras(model: Any, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Writes a Keras model as .keras with its metadata inside; plain `keras.models.load_model` opens it."""
+    with atomic_path(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(METADATA_NAME, json.dumps(metadata, indent=2))
+
+
+class RunDirectory:
+    """One training run's files, by name."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.json"
+        self.data = self.path / "data.json"
+        self.history = self.path / "history.csv"
+        self.log = self.path / "log.txt"
+        self.state = self.path / "state.npz"
+        self.previous_state = self.path / "state-previous.npz"
+        self.best_weights = self.path / "best.npz"
+        self.model = self.path / "model.keras"
+        self.metrics = self.path / "metrics.json"
+        self.report_text = self.path / "report.txt"
+        self.report_md = self.path / "report.md"
+        self.report_html = self.path / "report.html"
+        self.audit = self.path / "audit.json"
+        self.train_hashes = self.path / "train_hashes.txt"
+        self.tensorboard = self.path / "tensorboard"
+
+    def tflite(self, quantization: str) -> Path:
+        return self.path / f"model-{quantization}.tflite"
+
+    def scorecard(self, quantization: str) -> Path:
+        return self.path / f"model-{quantization}.json"
+
+    def figure(self, name: str) -> Path:
+        return self.path / "figures" / f"{name}.png"
+
+    def files(self) -> list[Path]:
+        """Every file of the run, sorted; what is hidden or under way is left out."""
+        return sorted(
+            path
+            for path in self.path.rglob("*")
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(self.path).parts)
+        )
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunDirectory:
+        """Makes the folder of a new run.
+
+        Raises:
+            InputError: if it exists already or cannot be made.
+        """
+        run = cls(path)
+        try:
+            run.path.mkdir(parents=True)
+        except FileExistsError:
+            raise InputError(
+                f"run directory {path} exists already: choose another --run, or go on with it by --resume {path}"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"cannot make run directory {path}: {error.strerror}; choose a folder that can be written to"
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """A run that exists.
+
+        Raises:
+            InputError: if there is no run at `path`.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise InputError(f"no run at {path}: expected a folder that `train` made, with a {run.config.name} in it")
+        return run
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for one process; the system frees it when that process ends, however it ends.
+
+        Raises:
+            InputError: if another process holds it.
+        """
+        import fcntl  # absent on Windows, where predicting works and training does not lock
+
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"cannot write into {self.path}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another process is training in {self.path}: wait for it or choose another --run"
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+
+def new_run_path(parent: str | Path, name: str) -> Path:
+    """The first free of parent/name, parent/name-2, parent/name-3, ..."""
+    taken = {entry.name for entry in Path(parent).iterdir()} if Path(parent).is_dir() else set()
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run"
+    number = 1
+    while (candidate := safe if number == 1 else f"{safe}-{number}") in taken:
+        number += 1
+    return Path(parent) / candidate

@@ -1,0 +1,96 @@
+"""The `fer-tf` program: finds the command, and turns what goes wrong in it into one line and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from fer_tf import __version__
+from fer_tf.errors import InputError
+
+COMMANDS = {
+    "train": "train a classifier, evaluate it and export it",
+    "evaluate": "score a model on a split",
+    "export_tflite": "write a quantised .tflite of a trained model",
+    "predict": "rank the emotions of the faces in pictures and videos",
+    "explore": "audit a data set: balance, duplicates, blanks",
+    "prepare": "write any readable data set as one .npz file",
+    "report": "write the training report of a run",
+    "compare": "put runs side by side",
+    "benchmark": "time decoding, training and inference on this machine",
+}
+_EXTRA_OF_MODULE = {"cv2": "faces", "litert_quantizer": "train"}  # any other missing module is part of `train`
+
+
+def run_command(
+    name: str,
+    description: str,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parses the arguments, runs the command, and reports what the user can mend in one line on stderr.
+
+    Args:
+        name: the command's name, as the user types it.
+        description: its help text.
+        add_arguments: adds the command's own arguments to a parser.
+        run: does the work and returns the exit status.
+        argv: the arguments; those of the process if None.
+
+    Returns:
+        The exit status: that of `run`; 2 for bad input; 130 when interrupted.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"fer-tf {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices drown our own lines
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fer_tf").setLevel(logging.INFO)
+    try:
+        return run(args)
+    except InputError as error:
+        message = str(error)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
+        if module == "fer_tf" or not module:
+            raise
+        extra = _EXTRA_OF_MODULE.get(module, "train")
+        message = f"this command needs the package {module}: pip install 'fer_tf[{extra}]'"
+    except MemoryError:
+        message = "out of memory: use a smaller --batch-size or --image-size"
+    except BrokenPipeError:  # the reader of our output (head, less) has gone: nobody is left to be told
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        message = f"{error.strerror or error}{where}"
+    except KeyboardInterrupt:
+        print(f"fer-tf {name}: interrupted", file=sys.stderr)
+        return 130
+    print(f"fer-tf {name}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `fer-tf COMMAND ...`; returns its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="fer-tf",
+        description="Facial expressions with EfficientNet-B0: train, evaluate, export, predict.",
+        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fer_tf {__version__}")
+    parser.add_argument(
+        "command", choices=COMMANDS, metavar="COMMAND", help="see below; COMMAND --help lists its flags"
+    )
+    args = parser.parse_args(argv[:1])
+    return importlib.import_module(f"fer_tf.commands.{args.command}").main(argv[1:])

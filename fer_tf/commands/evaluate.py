@@ -1,0 +1,241 @@
+"""Scores a trained model, .keras or .tflite, on the splits of a data set.
+
+With --run the model, its data and the hashes of its training images come from the run's directory, and the figures go
+into its metrics.json. Without --split every split but train is scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fer_tf.cli import run_command
+from fer_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fer_tf.artifacts import RunDirectory
+    from fer_tf.data.dataset import Dataset
+    from fer_tf.inference import Predictor
+
+_SPLITS = ("validation", "test", "train")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--run", metavar="DIR", help="a run that train made; its model.keras, if nothing else is named")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", metavar="FILE", help="a .keras or .tflite that fer_tf wrote")
+    model.add_argument("--quantization", metavar="MODE", help="the run's .tflite of this quantization")
+    parser.add_argument("--data", metavar="PATH", help="data in any form that train reads; the run's own data without")
+    parser.add_argument(
+        "--split", nargs="+", choices=_SPLITS, metavar="SPLIT", help=f"one or more of {', '.join(_SPLITS)}"
+    )
+    parser.add_argument("--tta", action="store_true", help="also average over mirrored and shifted views of each image")
+    parser.add_argument("--against", metavar="FILE", help="a second model, compared on the same images")
+    parser.add_argument("--output", metavar="JSON", help="write the figures to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores, prints, and keeps the figures where it was told to."""
+    from fer_tf.artifacts import RunDirectory, read_json, read_metadata, write_json
+    from fer_tf.inference import open_model
+
+    directory = RunDirectory.open(args.run) if args.run else None
+    path = _model_path(args, directory)
+    metadata = read_metadata(path)
+    other_path = Path(args.against) if args.against else None
+    if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
+        raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
+    # Bad data is refused before TensorFlow is imported.
+    data, is_of_run = _load_data(args, directory, metadata)
+    data = _with_classes(data, metadata["class_names"])
+    splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
+    parts = {split: data.take(split).decoded() for split in splits}
+    if not args.split and not data.has("test"):
+        print(f"{data.source or 'The data'} has no test split: skipped.\n")
+
+    predictor = open_model(path)
+    other = open_model(other_path) if other_path else None
+    hashes = directory.train_hashes.read_text().split() if directory and directory.train_hashes.is_file() else None
+    figures: dict[str, Any] = {}
+    for split, part in parts.items():
+        figures[split] = _score(predictor, part, split, path.name, hashes, args.tta)
+        if other and other_path:
+            figures[split]["comparison"] = _compare(predictor, other, part, path, other_path)
+
+    if directory and path.parent.resolve() == directory.path.resolve() and is_of_run:
+        metrics = read_json(directory.metrics) if directory.metrics.is_file() else {}
+        _section(metrics, path).update(figures)
+        write_json(directory.metrics, metrics)
+        print(f"Wrote {directory.metrics}")
+    if args.output:
+        about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
+        write_json(args.output, {**about, "splits": figures})
+        print(f"Wrote {args.output}")
+    return 0
+
+
+def score_split(
+    probabilities: np.ndarray,
+    part: Dataset,
+    split: str,
+    *,
+    train_hashes: Sequence[str] | None = None,
+    temperature: float | None = None,
+) -> dict[str, Any]:
+    """All figures of one model on one split, as they stand in metrics.json.
+
+    Args:
+        probabilities: float (n, C), of `part`'s images in their order.
+        part: the decoded rows of the split.
+        split: its name.
+        train_hashes: `data.audit.image_hashes` of the training images; without them copies are not told apart.
+        temperature: that is folded into the model.
+
+    Returns:
+        What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
+        `calibration_check`.
+    """
+    import numpy as np
+
+    from fer_tf.data.audit import image_hashes
+    from fer_tf.evaluation import SELECTION_SPLIT, calibration_check, evaluate, undo_temperature
+
+    assert part.images is not None
+    has_twin = None
+    if train_hashes is not None and split != "train":
+        known = set(train_hashes)
+        has_twin = np.array([digest in known for digest in image_hashes(part.images)])
+    result = evaluate(part.labels, probabilities, part.class_names, has_twin=has_twin, temperature=temperature)
+    if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
+        result["calibration_check"] = calibration_check(part.labels, undo_temperature(probabilities, temperature))
+    return result
+
+
+def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: str) -> str:
+    """Text of one model's figures on one split under a heading that says which.
+
+    Args:
+        result: as returned by `score_split`.
+        part: the rows of the split.
+        split: its name.
+        model_name: what the heading calls the model.
+    """
+    from fer_tf.evaluation import format_calibration, format_report, split_title
+
+    kind = "synthetic faces" if part.synthetic else part.source
+    heading = f"{model_name} on {split_title(split)}: {len(part):,} images, {kind}"
+    text = f"{heading}\n{'=' * len(heading)}\n\n{format_report(result)}"
+    if "calibration_check" in result:
+        text += "\n" + format_calibration(result["calibration_check"])
+    return text
+
+
+def _score(
+    predictor: Predictor, part: Dataset, split: str, name: str, hashes: Sequence[str] | None, tta: bool
+) -> dict[str, Any]:
+    """One split's figures, printed as they come."""
+    import numpy as np
+
+    from fer_tf import evaluation
+
+    assert part.images is not None
+    predictor.predict(part.images[:1])  # the first call builds the graph: not the cost of an image
+    start = time.perf_counter()
+    probabilities = predictor.predict(part.images)
+    single_ms = 1000 * (time.perf_counter() - start) / len(part)
+    temperature = predictor.metadata.get("temperature")
+    result = score_split(probabilities, part, split, train_hashes=hashes, temperature=temperature)
+    print(format_split(result, part, split, name))
+    if tta:
+        start = time.perf_counter()
+        views = [predictor.predict(view) for view in evaluation.tta_views(part.images)]
+        tta_ms = 1000 * (time.perf_counter() - start) / len(part)
+        averaged = np.mean(views, axis=0)
+        figures = score_split(averaged, part, split, train_hashes=hashes)
+        result["tta"] = {"num_views": len(views), "ms_per_image": tta_ms, "single_ms_per_image": single_ms, **figures}
+        against = evaluation.compare(part.labels, averaged, probabilities)
+        print(
+            f"Test-time augmentation, the mean of {len(views)} views: {tta_ms:.2f} ms an image"
+            f" instead of {single_ms:.2f} ms\n\n{evaluation.format_summary(figures)}\n\n"
+            + evaluation.format_comparison(against, f"{len(views)} views", "one view")
+        )
+    return result
+
+
+def _compare(predictor: Predictor, other: Predictor, part: Dataset, path: Path, other_path: Path) -> dict[str, Any]:
+    from fer_tf.evaluation import compare, format_comparison
+
+    assert part.images is not None
+    comparison = compare(part.labels, predictor.predict(part.images), other.predict(part.images))
+    same_name = path.name == other_path.name
+    names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
+    print(format_comparison(comparison, *names))
+    return {"against": other_path.name, **comparison}
+
+
+def _section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The part of metrics.json that one of the run's models has: `keras`, or `tflite` and the quantization."""
+    if path.suffix == ".keras":
+        return metrics.setdefault("keras", {})
+    return metrics.setdefault("tflite", {}).setdefault(path.stem.removeprefix("model-"), {})
+
+
+def _model_path(args: argparse.Namespace, directory: RunDirectory | None) -> Path:
+    if args.model:
+        return Path(args.model)
+    if directory is None:
+        raise InputError("no model named: give --run DIR or --model FILE")
+    path = directory.tflite(args.quantization) if args.quantization else directory.model
+    if not path.is_file():
+        present = ", ".join(sorted(file.name for file in directory.path.glob("model*") if file.suffix != ".json"))
+        fix = f"export_tflite --run {args.run} --quantization {args.quantization}" if args.quantization else "train"
+        raise InputError(f"{args.run} holds no {path.name} (models there: {present or 'none'}): make it with {fix}")
+    return path
+
+
+def _load_data(
+    args: argparse.Namespace, directory: RunDirectory | None, metadata: dict[str, Any]
+) -> tuple[Dataset, bool]:
+    """The data that the command line names, or else the run's; and whether it is what the run was trained on."""
+    from fer_tf.artifacts import read_json
+    from fer_tf.commands.common import run_config, run_data
+    from fer_tf.data.fer2013 import load_dataset
+
+    if args.data is None:
+        if directory is None:
+            raise InputError("no data named: give --data PATH, or --run DIR for the data that the run was trained on")
+        return run_data(directory, run_config(directory)), True
+    data = load_dataset(args.data, training=False)
+    if directory and data.sha256 == read_json(directory.data).get("sha256"):
+        return run_data(directory, run_config(directory), args.data), True
+    if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
+        # The cut that training made, or images that were trained on would be scored.
+        config = metadata["config"]
+        cut = {key: config[key] for key in ("seed", "validation_fraction")}
+        data = load_dataset(args.data, classes=metadata["class_names"], **cut)
+    return data, False
+
+
+def _with_classes(data: Dataset, class_names: Sequence[str]) -> Dataset:
+    """The rows of the model's classes, numbered as the model numbers them."""
+    missing = [name for name in class_names if name not in data.class_names]
+    if missing:
+        raise InputError(
+            f"the model knows {', '.join(class_names)}; {data.source or 'the data'} has {', '.join(data.class_names)}"
+            f" (no {', '.join(missing)}): evaluate the model on data of its own classes"
+        )
+    extra = [name for name in data.class_names if name not in class_names]
+    if extra:
+        print(f"Left out, for the model does not know them: the images of {', '.join(extra)}.\n")
+    return data if tuple(data.class_names) == tuple(class_names) else data.select(class_names)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("evaluate", __doc__ or "", add_arguments, run, argv)

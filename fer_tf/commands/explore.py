@@ -1,0 +1,54 @@
+"""Audits a data set: class balance, grey values, blank images, exact and near duplicates, conflicting labels."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from fer_tf.cli import run_command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="a FER-2013 csv (plain, .gz, .xz or .zip), a folder of class folders, or a .npz; "
+        "the embedded synthetic faces if left out",
+    )
+    parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
+    parser.add_argument("--output", metavar="DIR", help="also write the findings as JSON and the figures here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audits, prints the findings, and writes them where an output folder is given."""
+    from fer_tf.data.audit import audit, audit_text
+
+    classes = args.classes.split(",") if args.classes is not None else None
+    if args.data is None:
+        from fer_tf.data.synthetic import make_synthetic
+
+        dataset = make_synthetic()
+        if classes:
+            dataset = dataset.select(classes)
+    else:
+        from fer_tf.data.fer2013 import load_dataset
+
+        dataset = load_dataset(args.data, classes=classes, training=False)
+    if args.output is None:
+        print(audit_text(audit(dataset)), end="")
+        return 0
+
+    from fer_tf.artifacts import RunDirectory
+    from fer_tf.report import write_audit
+
+    folder = RunDirectory(args.output)
+    print(audit_text(write_audit(dataset, folder)))
+    for path in (folder.audit, *map(folder.figure, ("class_balance", "mean_faces", "contact_sheet"))):
+        print(f"wrote {path}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("explore", __doc__, add_arguments, run, argv)

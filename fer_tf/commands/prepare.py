@@ -1,0 +1,50 @@
+"""Checks a data set in any readable form and writes it as one .npz, which loads at once and needs no csv any more."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_tf.cli import run_command
+from fer_tf.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "input",
+        metavar="IN",
+        help="fer2013.csv, icml_face_data.csv or train.csv (plain, .gz, .xz or .zip), a folder train/ test/ with one "
+        "folder of images per class, or a .npz",
+    )
+    parser.add_argument("output", metavar="OUT.npz", help="the file to write; one that is there is replaced")
+    parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads, checks, writes, and prints what was written."""
+    from fer_tf.data.dataset import SPLITS
+    from fer_tf.data.fer2013 import load_dataset, save_npz
+
+    output = Path(args.output)
+    if output.suffix.lower() != ".npz":
+        raise InputError(f"{output}: expected a file name that ends in .npz")
+    if output.is_dir():
+        raise InputError(f"{output}: a folder; expected the name of the .npz file to write")
+    dataset = load_dataset(args.input, classes=args.classes.split(",") if args.classes is not None else None)
+    save_npz(dataset, output)
+
+    width = max(map(len, (*dataset.class_names, "class")))
+    print(f"{output}{' (synthetic)' if dataset.synthetic else ''}")
+    print(f"{'class':{width}}" + "".join(f"{split:>12}" for split in SPLITS))
+    counts = [dataset.counts(split) for split in SPLITS]
+    for label, name in enumerate(dataset.class_names):
+        print(f"{name:{width}}" + "".join(f"{count[label]:12,}" for count in counts))
+    print(f"{'all':{width}}" + "".join(f"{count.sum():12,}" for count in counts))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("prepare", __doc__, add_arguments, run, argv)

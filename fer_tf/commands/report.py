@@ -1,0 +1,31 @@
+"""Writes the training report of a run (report.md and report.html) from the files in its directory."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from fer_tf.artifacts import RunDirectory
+from fer_tf.cli import run_command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--run", metavar="DIR", required=True, help="a folder that `train` made")
+    parser.add_argument("--no-faces", action="store_true", help="leave out the pictures that show faces of the data")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes both files and prints where they are."""
+    directory = RunDirectory.open(args.run)
+
+    from fer_tf.report import write_report
+
+    write_report(directory, faces=not args.no_faces)
+    print(f"wrote {directory.report_md}\nwrote {directory.report_html}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("report", __doc__, add_arguments, run, argv)

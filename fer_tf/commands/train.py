@@ -1,0 +1,387 @@
+"""Trains a classifier, evaluates it, exports it and writes the run's report."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf.artifacts import (
+    RunDirectory,
+    new_run_path,
+    read_json,
+    save_keras,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from fer_tf.cli import run_command
+from fer_tf.commands.common import (
+    MODEL_LICENSE,
+    commit,
+    describe_data,
+    load_data,
+    parse_classes,
+    public_description,
+    run_config,
+    run_data,
+)
+from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
+from fer_tf.data.dataset import SPLITS, Dataset
+from fer_tf.errors import InputError
+from fer_tf.machine import machine, versions
+
+if TYPE_CHECKING:
+    import keras
+
+    from fer_tf.training import State
+
+logger = logging.getLogger(__name__)
+
+QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8", "int8_mixed", "auto")
+_LINEAR_BASELINE_IMAGES = 8000  # a logistic regression on more pixels takes longer than the demo itself
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", metavar="PATH", help="csv, npz or folder; without it the embedded synthetic faces")
+    data.add_argument("--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, in this order")
+    data.add_argument("--limit", type=int, default=0, metavar="N", help="use at most N images of each split")
+    run = parser.add_argument_group("run")
+    run.add_argument("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (report with --data, else demo)")
+    run.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")
+    run.add_argument("--run", metavar="DIR", help="new folder for the run's files (runs/<recipe>)")
+    run.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    run.add_argument(
+        "--quantization",
+        nargs="*",
+        choices=QUANTIZATIONS,
+        default=["float32"],
+        help=".tflite files to write at the end (float32)",
+    )
+    run.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
+    add_config_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _stop)
+    if args.resume:
+        folder, config, dataset = _resumed(args)
+        name = str(read_json(folder.config).get("recipe", "custom"))
+    else:
+        name, config = _settings(args)
+        dataset = load_data(args.data, config, classes=args.classes, limit=args.limit)
+        folder = RunDirectory.create(args.run or new_run_path("runs", name))
+    with folder.locked():
+        if not args.resume:
+            write_json(folder.config, {"recipe": name, **config.to_dict()})
+            write_json(folder.data, describe_data(dataset, args.data, args.classes, args.limit))
+        handler = logging.FileHandler(folder.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logging.getLogger("fer_tf").addHandler(handler)
+        try:
+            logger.info(
+                "run %s: recipe %s, %s%s, %s",
+                folder.path,
+                name,
+                dataset.source,
+                "" if dataset.synthetic and "synthetic" in dataset.source else _marked(dataset),
+                ", ".join(f"{split} {int(np.sum(dataset.split == split)):,}" for split in SPLITS if dataset.has(split)),
+            )
+            _train(args, folder, config, dataset)
+        except KeyboardInterrupt as stop:
+            return _say_stopped(folder, stop)
+        except InputError:
+            if not args.resume and not folder.state.exists():
+                shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
+            raise
+        finally:
+            logging.getLogger("fer_tf").removeHandler(handler)
+            handler.close()
+    print("\n".join(["", "Files:", *(f"  {path}" for path in folder.files())]))
+    return 0
+
+
+def _marked(dataset: Dataset) -> str:
+    return " (synthetic)" if dataset.synthetic else ""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as Ctrl-C is."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Terminated
+
+
+def _say_stopped(folder: RunDirectory, stop: KeyboardInterrupt) -> int:
+    from fer_tf.training import State
+
+    state = State.load(folder)
+    kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state else "no epoch was finished yet"
+    print(
+        f"fer-tf train: stopped; {kept}; go on with: fer-tf train --resume {shlex.quote(str(folder.path))}",
+        file=sys.stderr,
+    )
+    return 143 if isinstance(stop, _Terminated) else 130
+
+
+def _settings(args: argparse.Namespace) -> tuple[str, Config]:
+    values = read_json(args.config) if args.config else {}
+    name = args.recipe or str(values.pop("recipe", "") or ("report" if args.data else "demo"))
+    values.pop("recipe", None)
+    base = recipe(name) if name in RECIPES or args.recipe else Config()
+    return name, config_from_dict({**values, **config_arguments(args)}, base)
+
+
+def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, Config, Dataset]:
+    given = [flag for flag, value in (("--run", args.run), ("--recipe", args.recipe), ("--config", args.config)) if value]
+    given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
+    if given:
+        raise InputError(f"--resume goes on with the run's own settings: leave out {' '.join(given)}")
+    folder = RunDirectory.open(args.resume)
+    config = run_config(folder)
+    return folder, config, run_data(folder, config, args.data)
+
+
+def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, dataset: Dataset) -> None:
+    import keras
+
+    from fer_tf import training
+
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if tensorflow:
+        from fer_tf.data import pipeline as feed
+    else:
+        from fer_tf.data import in_step as feed  # type: ignore[no-redef]
+    if tensorflow:
+        _silence_tensorflow()
+    begin = time.monotonic()
+    dataset = feed.decode(dataset)
+    if config.drop_copies:
+        dataset = _without_copies(dataset)
+    model, state = training.train(
+        config, folder, dataset, feed, taught=_teach(config, dataset), tensorboard=args.tensorboard
+    )
+    metrics = {
+        "command": shlex.join(["fer-tf", "train", *(sys.argv[1:] if args.argv is None else args.argv)]),
+        "commit": commit(),
+        "machine": machine(),
+        "backend": keras.backend.backend(),
+        "versions": versions(),
+        "data": public_description(dataset),
+        "best": state.best,
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
+    }
+    _finish(args, folder, config, dataset, model, metrics, feed)
+    logger.info("done in %s", training.duration(time.monotonic() - begin))
+
+
+def _silence_tensorflow() -> None:
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")  # retracing notices: each model of a run is traced once, on purpose
+
+
+def _without_copies(dataset: Dataset) -> Dataset:
+    """The data without training images whose exact pixels stand in validation or test."""
+    assert dataset.images is not None
+    held_out = {image.tobytes() for image in dataset.images[dataset.split != "train"]}
+    copy = np.array([image.tobytes() in held_out for image in dataset.images]) & (dataset.split == "train")
+    logger.info("left out %d training images that are copies of validation or test images", int(copy.sum()))
+    return dataset.rows(~copy)
+
+
+def _teach(config: Config, dataset: Dataset) -> np.ndarray | None:
+    """Mean probabilities of the teachers for every training image, over the image and its mirror image."""
+    if not config.teachers:
+        return None
+    from fer_tf.inference import open_model
+
+    images = dataset.take("train").images
+    assert images is not None
+    total = np.zeros((len(images), dataset.num_classes))
+    for teacher in config.teachers:
+        path = Path(teacher)
+        predictor = open_model(RunDirectory(path).model if path.is_dir() else path)
+        if tuple(predictor.class_names) != dataset.class_names:
+            raise InputError(
+                f"teacher {teacher} knows the classes {', '.join(predictor.class_names)}, the data has "
+                f"{', '.join(dataset.class_names)}: give a teacher of the same classes"
+            )
+        logger.info("teacher %s scores %d training images", teacher, len(images))
+        total += predictor.predict(images) + predictor.predict(np.ascontiguousarray(images[:, :, ::-1]))
+    return total / (2 * len(config.teachers))
+
+
+def _finish(
+    args: argparse.Namespace,
+    folder: RunDirectory,
+    config: Config,
+    dataset: Dataset,
+    model: keras.Model,
+    metrics: dict[str, Any],
+    feed: Any,
+) -> None:
+    """Calibrates, saves, evaluates, exports and reports the trained model."""
+    from fer_tf import evaluation, plots
+    from fer_tf.data.audit import image_hashes
+    from fer_tf.inference import open_model
+    from fer_tf.model import fold_temperature
+
+    validation = dataset.take("validation")
+    hashes = image_hashes(dataset.take("train").images)
+    write_text(folder.train_hashes, "\n".join(sorted(set(hashes))) + "\n")
+    metadata = {
+        "format": 1,
+        "class_names": list(dataset.class_names),
+        "image_size": config.image_size,
+        "synthetic": dataset.synthetic,
+        "temperature": 1.0,
+        "config": {name: value for name, value in config.to_dict().items() if name not in ("weights", "teachers")},
+        **{name: metrics[name] for name in ("data", "versions", "commit", "best")},
+        "license": MODEL_LICENSE,
+    }
+    save_keras(model, folder.model, metadata)
+    uncalibrated = open_model(folder.model).predict(validation.images)
+    metrics["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
+    if len(validation) >= 4:
+        metrics["calibration"] = evaluation.calibration_check(validation.labels, uncalibrated, seed=config.seed)
+    fold_temperature(model, metrics["temperature"])
+    metadata["temperature"] = metrics["temperature"]
+    save_keras(model, folder.model, metadata)
+
+    metrics["model_evaluate"] = _model_evaluate(config, dataset, model, feed)
+    known = set(hashes)
+    scored = [split for split in SPLITS[1:] if dataset.has(split)]
+    if "test" not in scored:
+        logger.info("%s has no test split: the figures are those of the selection split", dataset.source)
+    twins = {
+        split: np.array([value in known for value in image_hashes(dataset.take(split).images)]) for split in scored
+    }
+
+    def score(path: Path) -> dict[str, Any]:
+        predictor = open_model(path)
+        return {
+            split: evaluation.evaluate(
+                (part := dataset.take(split)).labels,
+                predictor.predict(part.images),
+                dataset.class_names,
+                seed=config.seed,
+                has_twin=twins[split],
+                temperature=metrics["temperature"],
+            )
+            for split in scored
+        }
+
+    metrics["keras"] = score(folder.model)
+    if dataset.synthetic:
+        metrics["baselines"] = _baselines(dataset)
+    shown = scored[-1]
+    text = "\n\n".join(
+        f"{_marked(dataset).strip(' ()') + ' ' if dataset.synthetic else ''}{evaluation.split_title(split)}\n\n"
+        + evaluation.format_report(metrics["keras"][split])
+        for split in scored
+    )
+    write_text(folder.report_text, text + "\n")
+    print(text)
+    write_bytes(
+        folder.figure("confusion_matrix"),
+        plots.to_png(plots.plot_confusion_matrix(metrics["keras"][shown]["confusion_matrix"], dataset.class_names)),
+    )
+    metrics["tflite"] = _export(args, folder, model, metadata, score)
+    write_json(folder.metrics, metrics)
+    for name, of_file in metrics["tflite"].items():
+        for split in scored:
+            print(
+                f"{folder.tflite(name)}: {evaluation.split_title(split)} accuracy {of_file[split]['accuracy']:.2%}, "
+                f"macro-F1 {of_file[split]['macro_f1']:.3f}"
+            )
+    for name, accuracy in metrics.get("baselines", {}).items():
+        print(f"baseline {name}: synthetic {shown} accuracy {accuracy:.2%}")
+    _report(folder, dataset)
+
+
+def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: Any) -> dict[str, Any]:
+    """Keras's own loss and accuracy on each split."""
+    import keras
+
+    from fer_tf.training import one_hot
+
+    trainer = feed.fit_model(model, config.image_size)
+    trainer.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"], jit_compile=False)
+    results = {}
+    for split in SPLITS:
+        if not dataset.has(split):
+            continue
+        part = dataset.take(split)
+        data = feed.make_eval_dataset(
+            part.images,
+            one_hot(part.labels, dataset.num_classes),
+            batch_size=config.batch_size,
+            image_size=config.image_size,
+        )
+        loss, accuracy = trainer.evaluate(data, verbose=0)
+        results[split] = {"loss": float(loss), "accuracy": float(accuracy)}
+        logger.info("model.evaluate on %s: loss %.4f, accuracy %.4f", split, loss, accuracy)
+    return results
+
+
+def _baselines(dataset: Dataset) -> dict[str, float]:
+    """What the majority class and a linear model on pixels reach on the test split (else validation)."""
+    from fer_tf import evaluation
+
+    train, held_out = dataset.take("train"), dataset.take("test" if dataset.has("test") else "validation")
+    assert train.images is not None and held_out.images is not None
+    found = {"majority class": evaluation.majority_baseline(train.labels, held_out.labels)}
+    if len(train) <= _LINEAR_BASELINE_IMAGES:
+        found["linear model on pixels"] = evaluation.linear_baseline(
+            train.images, train.labels, held_out.images, held_out.labels
+        )
+    return found
+
+
+def _export(
+    args: argparse.Namespace, folder: RunDirectory, model: keras.Model, metadata: dict[str, Any], score: Any
+) -> dict[str, Any]:
+    """Writes the .tflite files that were asked for; their figures, by quantization."""
+    if not args.quantization:
+        return {}
+    try:
+        import tensorflow  # noqa: F401
+    except ModuleNotFoundError:
+        logger.info("no .tflite: conversion needs TensorFlow; elsewhere: fer-tf export_tflite --run %s", folder.path)
+        return {}
+    from fer_tf.export import export_tflite
+
+    scores = {}
+    for quantization in args.quantization:
+        path = folder.tflite(quantization)
+        data = export_tflite(model, quantization, metadata=metadata)
+        write_bytes(path, data)
+        scores[quantization] = score(path)
+    return scores
+
+
+def _report(folder: RunDirectory, dataset: Dataset) -> None:
+    from fer_tf.report import write_audit, write_report
+
+    write_audit(dataset, folder)
+    write_report(folder)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    def run_with_argv(args: argparse.Namespace) -> int:
+        args.argv = argv
+        return run(args)
+
+    return run_command("train", __doc__ or "", add_arguments, run_with_argv, argv)

@@ -1,0 +1,1 @@
+"""Stage 1: published formats -> checked arrays -> model input."""

@@ -1,0 +1,319 @@
+"""What a data set holds before anything is trained on it: class balance, grey values, blank images, exact and near
+duplicates within and across splits, and copies that carry different labels. NumPy only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_tf.data.dataset import IMAGE_SIZE, SPLITS, Dataset
+from fer_tf.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Two different images count as near duplicates from this correlation of their pixels on. Samples of FER-2013's pairs
+# from 0.92 up all show the same photograph (re-encoded, re-cropped, watermarked); below that, faces that are merely
+# alike begin to mix in.
+NEAR_CORRELATION = 0.95
+# The search compares block means of this many pixels a side. Averaging removes noise, so their correlation is hardly
+# ever below that of the pixels (of FER-2013's pairs from 0.95 up: never below 0.968), and it is 16 times cheaper.
+SEARCH_SIZE = 12
+NEAR_METHOD = (
+    f"the image with the most similar {SEARCH_SIZE}x{SEARCH_SIZE} block means is looked up among all others, and "
+    f"counts as a near duplicate if the correlation of all {IMAGE_SIZE**2:,} pixels is at least {NEAR_CORRELATION}; "
+    "exact copies count once, blank images are left out"
+)
+# Images that hardly show a face: bounds on the mean and on the standard deviation of an image's grey values.
+DARK_BELOW = 40
+BRIGHT_ABOVE = 215
+FLAT_BELOW = 15
+
+_BLOCK = 512  # images compared with all others at a time: bounds the memory
+
+
+def image_hashes(images: np.ndarray) -> list[str]:
+    """Fingerprints that are equal exactly where two images are.
+
+    Args:
+        images: uint8 (n, 48, 48), grey.
+
+    Returns:
+        For each image the SHA-256 of its 2,304 raw bytes in hexadecimal.
+    """
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in np.asarray(images, dtype=np.uint8)]
+
+
+def audit(dataset: Dataset) -> dict[str, Any]:
+    """All findings on a data set, ready for JSON.
+
+    Args:
+        dataset: faces as images or as pixel strings, which are decoded here; at least one.
+
+    Returns:
+        `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution, channels; range, mean and standard
+        deviation of the pixel values); `splits` (for each: counts, shares, imbalance, brightness and contrast by class,
+        blank images, surplus copies); `exact` and `near` (duplicates over all rows and from split to split).
+
+    Raises:
+        InputError: if the data set has no image.
+    """
+    if len(dataset) == 0:
+        raise InputError(f"{dataset.source or 'the data set'} has no image: nothing to audit")
+    logger.info("audit 1/4: decoding %s images", f"{len(dataset):,}")
+    images = dataset.decoded().images
+    assert images is not None
+    labels = np.asarray(dataset.labels)
+    rows_of = {split: np.asarray(dataset.split) == split for split in SPLITS if dataset.has(split)}
+
+    logger.info("audit 2/4: grey values")
+    flat = images.reshape(len(images), -1)
+    brightness, contrast = _grey_values(flat)
+    blank = flat.min(axis=1) == flat.max(axis=1)
+    # Of all pixels together, from the images' own means and variances.
+    mean = brightness.mean()
+    std = np.sqrt(np.square(contrast).mean() + brightness.var())
+
+    logger.info("audit 3/4: exact duplicates")
+    number: dict[str, int] = {}
+    # (n,): the same number exactly where two images are the same
+    identity = np.array([number.setdefault(digest, len(number)) for digest in image_hashes(images)])
+
+    logger.info("audit 4/4: near duplicates among %s different images", f"{len(number):,}")
+    return {
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "synthetic": bool(dataset.synthetic),
+        "class_names": list(dataset.class_names),
+        "count": len(images),
+        "image": {
+            "height": images.shape[1],
+            "width": images.shape[2],
+            "channels": 1,
+            "bits": 8 * images.itemsize,
+            "minimum": int(flat.min()),
+            "maximum": int(flat.max()),
+            "mean": round(float(mean), 2),
+            "std": round(float(std), 2),
+        },
+        "splits": {
+            split: {
+                **_class_findings(labels[rows], brightness[rows], contrast[rows], num_classes=len(dataset.class_names)),
+                "blank": int(blank[rows].sum()),
+                "dark": int((brightness[rows] < DARK_BELOW).sum()),
+                "bright": int((brightness[rows] > BRIGHT_ABOVE).sum()),
+                "flat": int((contrast[rows] < FLAT_BELOW).sum()),
+                "unique": len(np.unique(identity[rows])),
+                "surplus": int(rows.sum()) - len(np.unique(identity[rows])),
+            }
+            for split, rows in rows_of.items()
+        },
+        "exact": _exact_findings(identity, labels, rows_of, dataset.class_names),
+        "near": _near_findings(flat, identity, labels, rows_of, blank),
+    }
+
+
+def audit_text(findings: dict[str, Any]) -> str:
+    """The findings of `audit` as lines of text.
+
+    Args:
+        findings: what `audit` returned, or the same read back from JSON.
+    """
+    image, splits, exact, near = (findings[key] for key in ("image", "splits", "exact", "near"))
+    synthetic = " (synthetic faces, drawn by a program)" if findings["synthetic"] else ""
+    lines = [
+        f"Data: {findings['source']}{synthetic}, {findings['count']:,} images",
+        f"  every image {image['width']}x{image['height']} pixels, {image['channels']} channel (grey), "
+        f"{image['bits']} bits; values {image['minimum']} to {image['maximum']}, "
+        f"mean {image['mean']:.1f}, standard deviation {image['std']:.1f}",
+    ]
+    width = max(len("class"), *map(len, findings["class_names"]))
+    for split, found in splits.items():
+        ratio = found["imbalance_ratio"]
+        balance = f"largest class {ratio:.1f} times the smallest" if ratio else "a class has no image"
+        lines += [
+            "",
+            f"{split}: {found['count']:,} images, {balance}",
+            f"  {'class':{width}}  images   share  brightness  contrast",
+        ]
+        for name, count, share, brightness, contrast in zip(
+            findings["class_names"],
+            found["class_counts"],
+            found["class_shares"],
+            found["brightness"],
+            found["contrast"],
+            strict=True,
+        ):
+            grey = f"{brightness:10.1f}  {contrast:8.1f}" if count else f"{'-':>10}  {'-':>8}"
+            lines.append(f"  {name:{width}}  {count:6d}  {share:6.1%}  {grey}")
+        lines += [
+            f"  blank (all pixels equal): {found['blank']:,}",
+            f"  very dark (mean below {DARK_BELOW}): {found['dark']:,}; very bright (above {BRIGHT_ABOVE}): "
+            f"{found['bright']:,}; hardly any contrast (standard deviation below {FLAT_BELOW}): {found['flat']:,}",
+            f"  surplus exact copies: {found['surplus']:,}",
+        ]
+    lines += [
+        "",
+        "Exact duplicates (all pixels equal)",
+        f"  different images: {exact['unique']:,} of {findings['count']:,}",
+        f"  groups of copies: {exact['groups']:,} (largest {exact['largest']})",
+        f"  groups with conflicting labels: {exact['conflicting']:,}",
+        *(f"    {' / '.join(conflict['labels'])}: {conflict['groups']}" for conflict in exact["conflicts"]),
+        *(f"  {pair['split']} images that also stand in {pair['in']}: {pair['images']:,}" for pair in exact["across"]),
+        "",
+        f"Near duplicates: {near['method']}",
+        *(
+            f"  within {found['split']}: {found['images']:,} ({found['conflicting']:,} with another label)"
+            for found in near["within"]
+        ),
+        *(
+            f"  {found['split']} images with a near twin in {found['in']}: {found['images']:,} "
+            f"({found['conflicting']:,} with another label)"
+            for found in near["across"]
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _grey_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each image's pixels: float64 (n,) twice, from uint8 (n, 2304)."""
+    total = flat.sum(axis=1, dtype=np.int64)
+    # einsum sums the products in the wide type without a wide copy of all images
+    squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64)
+    mean = total / flat.shape[1]
+    return mean, np.sqrt(np.maximum(squares / flat.shape[1] - mean**2, 0))
+
+
+def _class_findings(
+    labels: np.ndarray, brightness: np.ndarray, contrast: np.ndarray, *, num_classes: int
+) -> dict[str, Any]:
+    """Balance and grey values of one split, by class; a class without images has no grey value (None)."""
+    counts = np.bincount(labels, minlength=num_classes)
+
+    def means(values: np.ndarray) -> list[float | None]:
+        return [
+            round(float(values[labels == label].mean()), 1) if counts[label] else None for label in range(num_classes)
+        ]
+
+    return {
+        "count": len(labels),
+        "class_counts": counts.tolist(),
+        "class_shares": [round(count / len(labels), 4) for count in counts.tolist()],
+        # The largest class by the smallest: no number where a class has no image.
+        "imbalance_ratio": round(float(counts.max() / counts.min()), 2) if counts.min() else None,
+        "brightness": means(brightness),
+        "contrast": means(contrast),
+    }
+
+
+def _across(splits: Sequence[str]) -> list[tuple[str, str]]:
+    """Each later split with each earlier one: validation in train, test in train, test in validation."""
+    return [(later, earlier) for place, later in enumerate(splits) for earlier in splits[:place]]
+
+
+def _exact_findings(
+    identity: np.ndarray, labels: np.ndarray, rows_of: dict[str, np.ndarray], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Duplicates by equality of all pixels; `identity` (n,) numbers the different images from 0."""
+    copies = np.bincount(identity)
+    seen: dict[int, set[int]] = {}
+    for image, label in zip(identity.tolist(), labels.tolist(), strict=True):
+        seen.setdefault(image, set()).add(label)
+    conflicts = Counter(tuple(sorted(found)) for found in seen.values() if len(found) > 1)
+    return {
+        "unique": len(copies),
+        "surplus": len(identity) - len(copies),
+        "groups": int((copies > 1).sum()),
+        "largest": int(copies.max()),
+        "conflicting": conflicts.total(),
+        "conflicts": [
+            {"labels": [class_names[label] for label in found], "groups": groups}
+            for found, groups in sorted(conflicts.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "across": [
+            {
+                "split": later,
+                "in": earlier,
+                "images": int(np.isin(identity[rows_of[later]], identity[rows_of[earlier]]).sum()),
+            }
+            for later, earlier in _across(list(rows_of))
+        ],
+    }
+
+
+def _near_findings(
+    flat: np.ndarray, identity: np.ndarray, labels: np.ndarray, rows_of: dict[str, np.ndarray], blank: np.ndarray
+) -> dict[str, Any]:
+    """Near duplicates by `NEAR_METHOD`: for each split the images with a near twin in it or in an earlier split.
+
+    The label of an image with several exact copies is that of the first.
+    """
+    _, first = np.unique(identity, return_index=True)
+    first = first[~blank[first]]  # one row of each different image
+    members = {split: np.isin(identity[first], identity[rows]) for split, rows in rows_of.items()}
+    means = _block_means(flat[first])
+
+    def findings(queries: np.ndarray, gallery: np.ndarray) -> dict[str, int]:
+        nearest, near = _nearest(means, flat, first, queries, gallery)
+        other_label = labels[first[queries]] != labels[first[nearest]]
+        return {"images": int(near.sum()), "conflicting": int((near & other_label).sum())}
+
+    within, across = [], []
+    for split, member in members.items():
+        inside = np.nonzero(member)[0]
+        within.append({"split": split, **findings(inside, inside)})
+    for later, earlier in _across(list(members)):
+        only_later = np.nonzero(members[later] & ~members[earlier])[0]  # an exact copy is counted elsewhere
+        across.append({"split": later, "in": earlier, **findings(only_later, np.nonzero(members[earlier])[0])})
+    return {"method": NEAR_METHOD, "threshold": NEAR_CORRELATION, "within": within, "across": across}
+
+
+def _block_means(flat: np.ndarray) -> np.ndarray:
+    """Standardised block means, so that a product of two rows is their correlation: float32 (n, 144)."""
+    block = IMAGE_SIZE // SEARCH_SIZE
+    means = flat.reshape(len(flat), SEARCH_SIZE, block, SEARCH_SIZE, block).mean(axis=(2, 4), dtype=np.float32)
+    return _standardised(means.reshape(len(flat), SEARCH_SIZE**2))
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Rows with mean 0 and length 1; constant rows become 0."""
+    centred = values - values.mean(axis=1, keepdims=True, dtype=np.float32)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return centred / np.where(length > 0, length, 1)
+
+
+def _nearest(
+    means: np.ndarray, flat: np.ndarray, row_of: np.ndarray, queries: np.ndarray, gallery: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each query the most similar other image of the gallery, and whether the two are near duplicates.
+
+    Args:
+        means: float32 (m, 144), standardised block means.
+        flat: uint8 (n, 2304), all pixels of all rows.
+        row_of: int (m,), the row in `flat` of each row in `means`.
+        queries: int (q,), rows of `means`.
+        gallery: int (g,), rows of `means`, sorted; may contain the queries.
+
+    Returns:
+        int (q,), rows of `means`; bool (q,).
+    """
+    nearest, near = queries.copy(), np.zeros(len(queries), dtype=bool)
+    if len(gallery) == 0:
+        return nearest, near
+    gallery_means = means[gallery]
+    for start in range(0, len(queries), _BLOCK):
+        part = queries[start : start + _BLOCK]
+        correlation = means[part] @ gallery_means.T  # (block, g)
+        place = np.searchsorted(gallery, part).clip(max=len(gallery) - 1)
+        itself = gallery[place] == part
+        correlation[np.nonzero(itself)[0], place[itself]] = -2
+        found = gallery[correlation.argmax(axis=1)]
+        ours, theirs = (_standardised(flat[row_of[chosen]].astype(np.float32)) for chosen in (part, found))
+        nearest[start : start + _BLOCK] = found
+        near[start : start + _BLOCK] = ((ours * theirs).sum(axis=1) >= NEAR_CORRELATION) & (found != part)
+    return nearest, near

@@ -1,0 +1,200 @@
+"""What each training image becomes in an epoch: its place, its transformation, its target.
+
+Everything random is drawn here by NumPy from (seed, phase, epoch) alone, so a resumed run, and the same run on another
+backend, sees the same pictures; the layer that applies it is deterministic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf.config import Config
+from fer_tf.data.dataset import IMAGE_SIZE
+
+# Columns of the parameter array.
+_AFFINE = slice(0, 6)  # output (x, y) -> input: x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2, pixels
+_GAIN, _OFFSET = 6, 7  # contrast about mid-grey, then brightness
+_ERASE = slice(8, 12)  # top, left, bottom, right of the erased rectangle, pixels; empty: nothing
+_ERASE_VALUE = 12
+_PARTNER, _MIX = 13, 14  # row of the batch that is mixed in, and the share of the image itself
+_CUT = slice(15, 19)  # the rectangle that comes from the partner, pixels; empty: nothing
+NUM_PARAMETERS = 19
+
+_MID_GREY = 127.5
+_ERASE_AREA = (0.02, 0.33)  # shares of the image and the aspect ratios of Zhong et al., Random Erasing (2020)
+_ERASE_ASPECT = (0.3, 1 / 0.3)
+
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochPlan:
+    """One epoch over n training images.
+
+    Attributes:
+        order: int64 (n,), every row of the training images once.
+        parameters: float32 (n, NUM_PARAMETERS), the transformation of each image, in that order.
+        targets: float32 (n, classes), each summing to 1, in that order.
+        weights: float32 (n,), each image's weight in the loss, in that order.
+    """
+
+    order: np.ndarray
+    parameters: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """The epoch's batches in order, the last one smaller where n asks for it."""
+        for start in range(0, len(self.order), batch_size):
+            part = slice(start, start + batch_size)
+            yield self.order[part], self.parameters[part], self.targets[part], self.weights[part]
+
+
+def identity_parameters(num_images: int) -> np.ndarray:
+    """Parameters that leave images as they are: float32 (num_images, NUM_PARAMETERS)."""
+    parameters = np.zeros((num_images, NUM_PARAMETERS), np.float32)
+    parameters[:, 0] = parameters[:, 4] = parameters[:, _GAIN] = parameters[:, _MIX] = 1
+    return parameters
+
+
+def plan_epoch(
+    config: Config, targets: np.ndarray, weights: np.ndarray, *, phase: int, epoch: int, augment: bool = True
+) -> EpochPlan:
+    """Draws one epoch: the order, the augmentation and, for mixed images, the mixed targets and weights.
+
+    Args:
+        config: its augmentation fields, batch_size and seed are read.
+        targets: float32 (n, classes), each row summing to 1.
+        weights: float32 (n,), weight of each image in the loss.
+        phase: 1 or 2.
+        epoch: number of the epoch within its phase, from 0.
+        augment: False draws the order only.
+
+    Returns:
+        The plan, a function of the arguments alone.
+    """
+    rng = np.random.default_rng((config.seed, phase, epoch))
+    order = rng.permutation(len(targets))
+    targets, weights = targets[order], weights[order]
+    parameters = identity_parameters(len(order))
+    if not augment:
+        return EpochPlan(order, parameters, targets, weights)
+    parameters[:, _AFFINE] = _draw_affine(config, len(order), rng)
+    parameters[:, _GAIN] = rng.uniform(1 - config.contrast, 1 + config.contrast, len(order))
+    parameters[:, _OFFSET] = rng.uniform(-config.contrast, config.contrast, len(order)) * _MID_GREY
+    erased = np.flatnonzero(rng.random(len(order)) < config.erasing)
+    parameters[erased, _ERASE] = _draw_rectangles(rng, len(erased), _ERASE_AREA, _ERASE_ASPECT)
+    parameters[:, _ERASE_VALUE] = rng.uniform(0, 255, len(order))
+    if config.mixup or config.cutmix:
+        targets, weights = _draw_mixing(config, parameters, targets, weights, rng)
+    return EpochPlan(order, parameters, targets, weights)
+
+
+def _draw_affine(config: Config, num_images: int, rng: np.random.Generator) -> np.ndarray:
+    """Flip, rotation, zoom and shift about the centre, as output -> input coordinates: (num_images, 6)."""
+    angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, num_images))
+    scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, num_images)
+    mirror = np.where(config.flip & (rng.random(num_images) < 0.5), -1.0, 1.0)
+    shift = rng.uniform(-config.shift, config.shift, (num_images, 2)) * IMAGE_SIZE
+    shift += rng.integers(-config.crop, config.crop, (num_images, 2), endpoint=True)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    matrix = np.stack([mirror * cos, -mirror * sin, sin, cos], axis=1).reshape(-1, 2, 2)
+    centre = (IMAGE_SIZE - 1) / 2
+    offset = centre + shift - matrix.sum(axis=2) * centre
+    return np.concatenate([matrix, offset[:, :, None]], axis=2).reshape(-1, 6)
+
+
+def _draw_rectangles(
+    rng: np.random.Generator, count: int, area_range: tuple[float, float], aspect_range: tuple[float, float]
+) -> np.ndarray:
+    """Rectangles inside the image, (count, 4): top, left, bottom, right, whole pixels."""
+    area = rng.uniform(*area_range, count) * IMAGE_SIZE**2
+    aspect = np.exp(rng.uniform(math.log(aspect_range[0]), math.log(aspect_range[1]), count))
+    size = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1).round().clip(1, IMAGE_SIZE)
+    corner = np.floor(rng.random((count, 2)) * (IMAGE_SIZE - size + 1))
+    return np.concatenate([corner, corner + size], axis=1)
+
+
+def _draw_mixing(
+    config: Config, parameters: np.ndarray, targets: np.ndarray, weights: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fills in each image's partner and share (mixup, Zhang 2018; cutmix, Yun 2019); returns mixed targets and weights.
+
+    The weighted loss of a mixed image is share x w_i x CE(t_i) + (1 - share) x w_j x CE(t_j); one target and one
+    weight that give the same are returned, so no class weight is ever taken from an arg max.
+    """
+    num_images = len(parameters)
+    row = np.arange(num_images)
+    start = row - row % config.batch_size
+    length = np.minimum(start + config.batch_size, num_images) - start
+    partner = start + (row - start + 1) % length  # the next image of the batch: the order is random already
+    batch = row // config.batch_size
+    num_batches = int(batch[-1]) + 1
+    cut = rng.random(num_batches) < 0.5 if config.mixup and config.cutmix else np.full(num_batches, bool(config.cutmix))
+    cut = cut[batch]
+    share = np.where(
+        cut,
+        rng.beta(config.cutmix or 1, config.cutmix or 1, num_images),
+        rng.beta(config.mixup or 1, config.mixup or 1, num_images),
+    )
+    side = np.sqrt(1 - share) * IMAGE_SIZE
+    centre = rng.uniform(0, IMAGE_SIZE, (num_images, 2))
+    box = np.concatenate([centre - side[:, None] / 2, centre + side[:, None] / 2], axis=1)
+    box = np.where(cut[:, None], box.round().clip(0, IMAGE_SIZE), 0)
+    cut_area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) / IMAGE_SIZE**2
+    share = np.where(cut, 1 - cut_area, share).astype(np.float32)
+    parameters[:, _PARTNER] = partner - start
+    parameters[:, _MIX] = np.where(cut, 1, share)
+    parameters[:, _CUT] = box
+    own, other = share * weights, (1 - share) * weights[partner]
+    mixed_weights = own + other
+    mixed_targets = own[:, None] * targets + other[:, None] * targets[partner]
+    return mixed_targets / np.maximum(mixed_weights, 1e-12)[:, None], mixed_weights
+
+
+def plan_batches(
+    plan: Callable[[int], EpochPlan], first_epoch: int, last_epoch: int, batch_size: int
+) -> Iterator[Batch]:
+    """The batches of the epochs [first_epoch, last_epoch), one after the other."""
+    for epoch in range(first_epoch, last_epoch):
+        yield from plan(epoch).batches(batch_size)
+
+
+def augment(images: Any, parameters: Any) -> Any:
+    """Applies one epoch's transformations to a batch.
+
+    Args:
+        images: uint8 or float (batch, 48, 48), grey values in [0, 255].
+        parameters: float32 (batch, NUM_PARAMETERS), of `plan_epoch`.
+
+    Returns:
+        float32 (batch, 48, 48), values in [0, 255].
+    """
+    ops = keras.ops
+    x = ops.expand_dims(ops.cast(images, "float32"), -1)  # (batch, 48, 48, 1)
+    transform = ops.concatenate([parameters[:, _AFFINE], ops.zeros_like(parameters[:, :2])], axis=1)
+    x = ops.image.affine_transform(
+        x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
+    )
+    x = x[..., 0]
+    gain, offset = parameters[:, _GAIN, None, None], parameters[:, _OFFSET, None, None]
+    x = ops.clip((x - _MID_GREY) * gain + _MID_GREY + offset, 0, 255)
+    x = ops.where(_inside(parameters[:, _ERASE]), parameters[:, _ERASE_VALUE, None, None], x)
+    other = ops.take(x, ops.cast(parameters[:, _PARTNER], "int32"), axis=0)
+    share = parameters[:, _MIX, None, None]
+    x = share * x + (1 - share) * other
+    return ops.where(_inside(parameters[:, _CUT]), other, x)
+
+
+def _inside(boxes: Any) -> Any:
+    """Which pixels lie in each image's rectangle: bool (batch, 48, 48)."""
+    pixel = keras.ops.arange(IMAGE_SIZE, dtype="float32")
+    top, left, bottom, right = (boxes[:, column, None] for column in range(4))
+    rows, columns = (pixel >= top) & (pixel < bottom), (pixel >= left) & (pixel < right)
+    return rows[:, :, None] & columns[:, None, :]

@@ -1,0 +1,118 @@
+"""The form in which every reader hands its data on: grey 48x48 faces (or their pixel strings), labels, split names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from fer_tf.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+IMAGE_SIZE = 48  # FER-2013's side length, pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Faces with labels and split names; exactly one of `images` and `pixels` is set.
+
+    Attributes:
+        labels: int64 (n,), indices into `class_names`.
+        split: str (n,), members of `SPLITS`.
+        class_names: one name per label id.
+        images: uint8 (n, 48, 48), grey.
+        pixels: object (n,), strings of 2304 values in [0, 255] separated by single blanks (FER-2013's form).
+        source: name of the file or folder, without its path.
+        synthetic: whether the faces were drawn by a program.
+        sha256: hex digest of the source.
+    """
+
+    labels: np.ndarray
+    split: np.ndarray
+    class_names: tuple[str, ...]
+    images: np.ndarray | None = None
+    pixels: np.ndarray | None = None
+    source: str = ""
+    synthetic: bool = False
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.images is None) == (self.pixels is None):
+            raise ValueError("a Dataset takes images or pixels: exactly one of them")
+        faces = self.images if self.images is not None else self.pixels
+        assert faces is not None
+        if not len(faces) == len(self.labels) == len(self.split):
+            raise ValueError(f"{len(faces)} faces, {len(self.labels)} labels, {len(self.split)} splits: not the same")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def has(self, split: str) -> bool:
+        """Whether any row belongs to the split."""
+        return bool(np.any(self.split == split))
+
+    def counts(self, split: str) -> np.ndarray:
+        """Rows of each class in a split: int64 (num_classes,)."""
+        return np.bincount(self.labels[self.split == split], minlength=self.num_classes)
+
+    def rows(self, index: np.ndarray) -> Dataset:
+        """The rows that a boolean mask or an index array names, in that order."""
+        return dataclasses.replace(
+            self,
+            labels=self.labels[index],
+            split=self.split[index],
+            images=None if self.images is None else self.images[index],
+            pixels=None if self.pixels is None else self.pixels[index],
+        )
+
+    def take(self, split: str) -> Dataset:
+        """The rows of one split, in their order.
+
+        Raises:
+            InputError: if the split has no row.
+        """
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+        if not self.has(split):
+            present = [name for name in SPLITS if self.has(name)]
+            raise InputError(
+                f"{self.source} has no {split} split: it has {', '.join(present) or 'no rows'}; name one of these"
+            )
+        return self.rows(self.split == split)
+
+    def select(self, class_names: Sequence[str]) -> Dataset:
+        """The rows of some classes, labels renumbered in the order given.
+
+        Raises:
+            InputError: for an unknown or repeated name.
+        """
+        wanted = tuple(class_names)
+        for name in wanted:
+            if name not in self.class_names:
+                raise InputError(f"unknown class {name!r}: {self.source} has {', '.join(self.class_names)}")
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"classes {', '.join(wanted)}: one stands twice; name each once")
+        new_label = np.full(self.num_classes, -1, np.int64)
+        for label, name in enumerate(wanted):
+            new_label[self.class_names.index(name)] = label
+        chosen = self.rows(new_label[self.labels] >= 0)
+        return dataclasses.replace(chosen, labels=new_label[chosen.labels], class_names=wanted)
+
+    def decoded(self) -> Dataset:
+        """The same data with uint8 images in place of pixel strings (decoded by NumPy, without TensorFlow)."""
+        if self.images is not None:
+            return self
+        assert self.pixels is not None
+        images = np.empty((len(self), IMAGE_SIZE * IMAGE_SIZE), np.uint8)
+        for row, text in enumerate(self.pixels):
+            images[row] = np.fromstring(text, dtype=np.uint8, sep=" ")
+        return self.with_images(images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
+
+    def with_images(self, images: np.ndarray) -> Dataset:
+        """The same rows with their decoded faces: uint8 (n, 48, 48)."""
+        return dataclasses.replace(self, images=images, pixels=None)

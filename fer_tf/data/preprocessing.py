@@ -1,0 +1,31 @@
+"""48x48 grey -> model input: the one function that training, evaluation, calibration, export and inference share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def preprocess(images: Any, image_size: int) -> Any:
+    """Grey faces -> what the network takes: enlarged, three equal channels, still in [0, 255].
+
+    EfficientNet rescales inside, so nothing is divided here. The one channel is resized before it is repeated: the
+    same values for a third of the work. Written in `keras.ops`, it runs eagerly, in `Dataset.map`, in a jitted step
+    and as part of an exported graph.
+
+    Args:
+        images: (batch, 48, 48) or (batch, 48, 48, 1), uint8 or float, grey values in [0, 255].
+        image_size: side of the result, pixels.
+
+    Returns:
+        float32 (batch, image_size, image_size, 3), values in [0, 255].
+    """
+    x = keras.ops.cast(images, "float32")
+    if len(x.shape) == 3:
+        x = keras.ops.expand_dims(x, -1)
+    if x.shape[1] != image_size or x.shape[2] != image_size:
+        x = keras.ops.image.resize(
+            x, (image_size, image_size), interpolation="bilinear", antialias=False, data_format="channels_last"
+        )
+    return keras.ops.concatenate([x, x, x], axis=-1)

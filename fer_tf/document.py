@@ -1,0 +1,196 @@
+"""Documents made of plain text blocks, and their renderings as Markdown and as one HTML page; all text is escaped."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Paragraph:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    texts: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """`align` has a letter for each column: l or r."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    align: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure of the run, by the name that `RunDirectory.figure` takes."""
+
+    name: str
+    caption: str
+
+
+Block = Heading | Paragraph | Items | Code | Table | Picture
+
+
+# What Markdown would read as more than text. An underscore inside a word means nothing to it.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_MARKDOWN_START = re.compile(r"^(?:[#+\-=]|\d+[.)])(?=\s|$)")  # at the start of a line: a heading or a list
+
+
+def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
+    """The document as Markdown (CommonMark with tables); all text in it is escaped.
+
+    Args:
+        title: its first heading.
+        blocks: the rest.
+        pictures: name of a `Picture` -> path beside the document.
+    """
+    parts = [f"# {_markdown(title)}"]
+    for block in blocks:
+        match block:
+            case Heading(text):
+                parts.append(f"## {_markdown(text)}")
+            case Paragraph(text):
+                parts.append(_markdown_line(text))
+            case Items(texts):
+                parts.append("\n".join(f"- {_markdown_line(text)}" for text in texts))
+            case Code(text):
+                parts.append("\n".join(f"    {line}" for line in _one_line(text).splitlines()))
+            case Table(header, rows, align):
+                rule = ["---:" if side == "r" else "---" for side in align]
+                lines = [list(map(_markdown, header)), rule, *(list(map(_markdown, row)) for row in rows)]
+                parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+            case Picture(name, caption):
+                parts.append(f"![{_markdown(caption)}]({pictures[name]})")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
+    """The document as one HTML page without script or outside resources; all text in it is escaped.
+
+    Args:
+        title: its heading and window title.
+        blocks: the rest.
+        pictures: name of a `Picture` -> its data: URI.
+    """
+    sections = [_one_line(block.text) for block in blocks if isinstance(block, Heading)]
+    links = "".join(f'<li><a href="#{_anchor(text)}">{_html(text)}</a></li>' for text in sections)
+    parts = [f"<h1>{_html(title)}</h1>", f'<nav aria-label="Sections"><ol>{links}</ol></nav>']
+    for block in blocks:
+        match block:
+            case Heading(text):
+                parts.append(f'<h2 id="{_anchor(text)}">{_html(text)}</h2>')
+            case Paragraph(text):
+                parts.append(f"<p>{_html(text)}</p>")
+            case Items(texts):
+                parts.append("<ul>" + "".join(f"<li>{_html(text)}</li>" for text in texts) + "</ul>")
+            case Code(text):
+                parts.append(f"<pre>{_html(text)}</pre>")
+            case Table(header, rows, align):
+                parts.append(_html_table(header, rows, align))
+            case Picture(name, caption):
+                text = _html(caption)
+                parts.append(
+                    f'<figure><img src="{pictures[name]}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+                )
+    return _PAGE.format(title=_html(title), style=_STYLE, body="\n".join(parts))
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return (
+            "<tr>"
+            + "".join(
+                f"<{tag}{' class=' + chr(34) + 'r' + chr(34) if side == 'r' else ''}>{_html(cell)}</{tag}>"
+                for cell, side in zip(cells, align, strict=True)
+            )
+            + "</tr>"
+        )
+
+    head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
+    body = "".join(line(row, "td") for row in rows)
+    # The box scrolls, not the page; tabindex lets the keyboard scroll it.
+    return f'<div class="wide" tabindex="0"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks and control characters: a folder's name may hold any."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in " ".join(text.split())
+    )
+
+
+def _markdown(text: str) -> str:
+    return html.escape(_MARKDOWN.sub(lambda found: "\\" + found[0], _one_line(text)), quote=False)
+
+
+def _markdown_line(text: str) -> str:
+    return _MARKDOWN_START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1], _markdown(text))
+
+
+def _html(text: str) -> str:
+    return html.escape(_one_line(text))
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-")
+
+
+_STYLE = """\
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: #fff; color: #1a1a1a;
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  overflow-wrap: break-word; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #ccc; }
+nav ol { columns: 16rem; padding-left: 1.5rem; margin: 0; }
+a { color: #0b5394; }
+li { margin: 0.25rem 0; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: 0.9rem; line-height: 1.35; }
+th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd; min-width: 3rem; text-align: left;
+  vertical-align: top; }
+th { border-bottom: 2px solid #888; vertical-align: bottom; }
+.r { text-align: right; font-variant-numeric: tabular-nums; }
+td.r { white-space: nowrap; }
+pre { overflow-x: auto; padding: 0.75rem; background: #f3f3f3; }
+figure { margin: 1.5rem 0; }
+img { display: block; max-width: 100%; height: auto; }
+figcaption { font-size: 0.9rem; color: #444; margin-top: 0.4rem; }
+@media (max-width: 40rem) { h1 { font-size: 1.35rem; } th, td { padding: 0.25rem 0.45rem; } }
+@media print { .wide { overflow: visible; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }"""
+
+# The policy keeps a page that holds other people's class names from loading or running anything.
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

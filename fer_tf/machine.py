@@ -1,0 +1,61 @@
+"""What a measurement was taken on, as the program reads it: processor, cores, memory, package versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+_PACKAGES = (
+    "fer_tf", "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "pandas", "scikit-learn",
+    "litert-quantizer", "opencv-python-headless",
+)  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """Processor model, cores that this process may use, memory in GiB, operating system; no host name."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_model() -> str:
+    found: dict[str, str] = {}
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                found.setdefault(key.strip(), value.strip())
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = found.get("model name") or found.get("Hardware") or platform.machine()
+    # A virtual machine may show a bare "AMD EPYC": family and model tell the generation.
+    family = ", ".join(f"{key} {found[key]}" for key in ("cpu family", "model") if key in found)
+    return f"{name} ({family})" if family else name
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def load_average() -> float | None:
+    """Mean number of running processes over the last minute; above 0 at rest means that something else runs."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of those of our packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

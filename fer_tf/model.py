@@ -1,0 +1,284 @@
+"""The network: EfficientNet-B0's backbone and a head, its starting weights, and what is trainable in each phase."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf.errors import InputError
+
+BACKBONE = "efficientnetb0"
+_IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
+_IMAGENET_MD5 = "50bc09e76180e00e4465e1a485ddc09d"
+# keras.applications divides ImageNet input by the square root of these after normalising it (tensorflow#49930).
+_IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
+_KERAS_STOCHASTIC_DEPTH = 0.2  # what keras.applications builds in
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made in the block compute in this policy; the policy before is put back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_backbone(
+    image_size: int, *, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99, stem_stride: int = 2
+) -> keras.Model:
+    """EfficientNet-B0 without its top, randomly initialised.
+
+    The Keras constructor has neither stochastic depth nor momentum nor stride; cloning its layers with other settings
+    has, and leaves a plain functional model that `load_model` opens by itself.
+
+    Args:
+        image_size: side of the input, pixels.
+        stochastic_depth: drop rate of the last residual block.
+        batch_norm_momentum: share of the old moving statistic kept at each step.
+        stem_stride: stride of the first convolution, 1 or 2.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> features (batch, h, w, 1280).
+    """
+    original = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(image_size, image_size, 3), name=BACKBONE
+    )
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            settings["momentum"] = batch_norm_momentum
+        elif isinstance(layer, keras.layers.Dropout):
+            settings["rate"] *= stochastic_depth / _KERAS_STOCHASTIC_DEPTH
+        elif layer.name == "stem_conv" and stem_stride == 1:
+            settings["strides"] = (1, 1)
+        elif layer.name == "stem_conv_pad" and stem_stride == 1:
+            settings["padding"] = ((1, 1), (1, 1))  # the 3x3 kernel's, now that no row is skipped
+        return layer.__class__.from_config(settings)
+
+    return keras.models.clone_model(original, clone_function=clone)
+
+
+def build_model(
+    num_classes: int,
+    *,
+    image_size: int = 224,
+    dropout: float = 0.3,
+    stochastic_depth: float = 0.2,
+    batch_norm_momentum: float = 0.99,
+    stem_stride: int = 2,
+    weights: str = "none",
+) -> keras.Model:
+    """The classifier: backbone, global average pooling, dropout, one dense layer of logits, softmax.
+
+    Args:
+        num_classes: at least 2.
+        image_size: side of the input, pixels.
+        dropout: share of pooled features dropped while training.
+        stochastic_depth: drop rate of the last residual block.
+        batch_norm_momentum: share of the old moving statistic kept at each step.
+        stem_stride: stride of the first convolution, 1 or 2.
+        weights: of the backbone: see `load_backbone_weights`.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> float32 probabilities (batch, num_classes).
+
+    Raises:
+        InputError: for fewer than two classes, or weights that cannot be had.
+    """
+    if num_classes < 2:
+        raise InputError(
+            f"{num_classes} class: a classifier needs at least 2; add classes or choose others by --classes"
+        )
+    backbone = build_backbone(
+        image_size,
+        stochastic_depth=stochastic_depth,
+        batch_norm_momentum=batch_norm_momentum,
+        stem_stride=stem_stride,
+    )
+    load_backbone_weights(backbone, weights)
+    inputs = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
+    x = backbone(inputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, 1280)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    # float32 whatever the policy: a softmax in half precision loses the small probabilities.
+    x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name="fer_tf")
+
+
+def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
+    """Gives a backbone its starting weights.
+
+    Args:
+        backbone: of `build_backbone`.
+        weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), the path of a .h5 file of
+            ImageNet no-top weights, or the path of a .keras of fer_tf, whose classes and image size may differ.
+
+    Raises:
+        InputError: if they cannot be had or belong to another network.
+    """
+    if weights == "none":
+        return
+    if weights == "imagenet":
+        _load_imagenet(backbone, _download_imagenet())
+    elif weights.endswith((".h5", ".hdf5")):
+        _load_imagenet(backbone, _existing(weights))
+    elif weights.endswith(".keras"):
+        _copy_weights(load_classifier(_existing(weights)).get_layer(BACKBONE), backbone, weights)
+    else:
+        raise InputError(
+            f"weights {weights!r}: expected imagenet, none, a .h5 of ImageNet no-top weights or a .keras of fer_tf"
+        )
+
+
+def _existing(path: str) -> str:
+    if not Path(path).is_file():
+        raise InputError(f"no weights file at {path}: expected a .h5 of ImageNet no-top weights or a .keras of fer_tf")
+    return path
+
+
+def _download_imagenet() -> str:
+    try:
+        return keras.utils.get_file(
+            os.path.basename(_IMAGENET_URL), _IMAGENET_URL, cache_subdir="models", file_hash=_IMAGENET_MD5
+        )
+    except Exception as error:  # Keras raises a bare Exception for every failed download
+        raise InputError(
+            "ImageNet weights cannot be downloaded and are not in Keras's cache: give a file by --weights FILE.h5, "
+            "or train from scratch by --recipe scratch"
+        ) from error
+
+
+def _load_imagenet(backbone: keras.Model, path: str) -> None:
+    before = [np.asarray(value) for value in backbone.get_weights()]
+    try:
+        backbone.load_weights(path)
+    except Exception as error:  # h5py and Keras raise a dozen types for a file of another network
+        backbone.set_weights(before)
+        raise InputError(
+            f"{path} does not hold EfficientNet-B0's no-top weights ({str(error).splitlines()[0][:120]}): "
+            "give Keras's efficientnetb0_notop.h5"
+        ) from error
+    # keras.applications adds a Rescaling layer by 1/sqrt(stddev) for these weights. Dividing by a variance that is
+    # larger by stddev is the same, and every backbone of ours keeps one structure.
+    normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
+    mean, variance, *rest = normalization.get_weights()
+    normalization.set_weights([mean, variance * _IMAGENET_STDDEV, *rest])
+    normalization.finalize_state()
+
+
+def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
+    theirs, ours = source.get_weights(), target.get_weights()
+    if [value.shape for value in theirs] != [value.shape for value in ours]:
+        raise InputError(f"{name} holds another network's weights: expected a model that fer_tf trained")
+    target.set_weights(theirs)
+    for layer in target.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+
+
+def load_classifier(path: str | Path) -> keras.Model:
+    """A .keras of ours, opened without running any code that it may carry.
+
+    Raises:
+        InputError: if it is no Keras model or not our network.
+    """
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a crafted or cut file can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(
+            f"{path} cannot be opened as a Keras model ({reason}): give a .keras that fer_tf wrote"
+        ) from error
+    names = {layer.name for layer in getattr(model, "layers", ())}
+    if not {BACKBONE, "pooling", "logits", "probabilities"} <= names:
+        raise InputError(f"{path} holds another network: expected a .keras that fer_tf trained")
+    return model
+
+
+def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> None:
+    """What the optimiser may change; the head always.
+
+    Args:
+        model: of `build_model`.
+        backbone: whether the backbone's layers train.
+        batch_norm: whether its BatchNorm layers do; one that does not keeps its statistics too.
+    """
+    network = model.get_layer(BACKBONE)
+    network.trainable = backbone
+    if backbone and not batch_norm:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+
+
+class LogitAdjustment(keras.layers.Layer):
+    """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment, 2021)."""
+
+    def __init__(self, offset: np.ndarray, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._offset = offset
+
+    def call(self, logits: Any, training: bool = False) -> Any:
+        return logits + keras.ops.cast(self._offset, logits.dtype) if training else logits
+
+
+def logits_model(
+    model: keras.Model, *, frozen_backbone: bool = False, logit_offset: np.ndarray | None = None
+) -> keras.Model:
+    """The same layers up to the logits, as the training loop calls them.
+
+    Args:
+        model: of `build_model`.
+        frozen_backbone: the backbone runs in inference mode whatever the step: without that its stochastic depth stays
+            active and its statistics move although nothing of it is trainable.
+        logit_offset: float32 (classes,), added to the logits while training only.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) -> float32 logits (batch, classes).
+    """
+    inputs = keras.Input(model.input_shape[1:], dtype="float32")
+    backbone = model.get_layer(BACKBONE)
+    x = backbone(inputs, training=False) if frozen_backbone else backbone(inputs)
+    return keras.Model(inputs, _head(model, model.get_layer("pooling")(x), logit_offset))
+
+
+def features_model(model: keras.Model) -> keras.Model:
+    """The frozen backbone alone: float32 (batch, image_size, image_size, 3) -> pooled features (batch, 1280)."""
+    inputs = keras.Input(model.input_shape[1:], dtype="float32")
+    return keras.Model(inputs, model.get_layer("pooling")(model.get_layer(BACKBONE)(inputs, training=False)))
+
+
+def head_model(model: keras.Model, *, logit_offset: np.ndarray | None = None) -> keras.Model:
+    """The head alone, for features that were computed once: (batch, 1280) -> float32 logits (batch, classes)."""
+    inputs = keras.Input(model.get_layer("pooling").output.shape[1:], dtype="float32")
+    return keras.Model(inputs, _head(model, inputs, logit_offset))
+
+
+def _head(model: keras.Model, features: Any, logit_offset: np.ndarray | None) -> Any:
+    logits = model.get_layer("logits")(model.get_layer("dropout")(features))
+    return logits if logit_offset is None else LogitAdjustment(logit_offset, dtype="float32")(logits)
+
+
+def fold_temperature(model: keras.Model, temperature: float) -> None:
+    """Divides the logits by a temperature for good (Guo et al., On calibration of modern neural networks, 2017).
+
+    Args:
+        model: of `build_model`; the dense layer's kernel and bias are changed, so every export shows calibrated scores.
+        temperature: above 0; above 1 makes scores less confident.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature {temperature}: expected a finite number above 0")
+    logits = model.get_layer("logits")
+    logits.set_weights([value / temperature for value in logits.get_weights()])

@@ -1,0 +1,299 @@
+"""Figures from results that other modules computed. Each function draws on the axes that it is given or on a figure of
+its own, returns the figure, and neither shows nor saves it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette ("Color Universal Design", 2008), told apart with every kind of colour vision.
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
+GREY = "#666666"
+WIDTH = 7.5  # inches; at DPI, a page's width on a screen
+DPI = 140
+SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def plot_confusion_matrix(
+    matrix: np.ndarray | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    title: str = "Confusion matrix",
+    ax: Axes | None = None,
+) -> Figure:
+    """Each cell shows its share of the row in % and the number of images; rows are the true class.
+
+    Args:
+        matrix: int (C, C), counts, rows = true class.
+        class_names: C names.
+        title: above the figure; says which model and split.
+        ax: where to draw.
+    """
+    counts = np.asarray(matrix)
+    num_classes = len(class_names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, ax = _axes(ax, height=max(3.6, min(1.6 + 0.72 * num_classes, 9.5)))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    size = _clamped(75 / num_classes, 5, 10)
+    for row in range(num_classes):
+        for column in range(num_classes):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            share = f"{100 * shares[row, column]:.0f} %" if counts[row].any() else "-"
+            # Beyond this number of classes a second line no longer fits into a cell.
+            text = f"{share}\n{counts[row, column]:d}" if num_classes <= 12 else f"{100 * shares[row, column]:.0f}"
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size, linespacing=1.3)
+    names = _names(class_names)
+    ax.set_xticks(range(num_classes), names, rotation=0 if _fit_side_by_side(names) else 45, fontsize=max(size, 7))
+    if not _fit_side_by_side(names):
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(num_classes), names, fontsize=max(size, 7))
+    ax.tick_params(length=0)
+    ax.set_xticks(np.arange(num_classes - 1) + 0.5, minor=True)
+    ax.set_yticks(np.arange(num_classes - 1) + 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=1)
+    ax.tick_params(which="minor", length=0)
+    ax.spines[:].set_visible(False)
+    unit = "% of the row, and images" if num_classes <= 12 else "% of the row"
+    ax.set(xlabel=f"predicted class ({unit})", ylabel="true class", title=_plain(title))
+    return figure
+
+
+def plot_training_curves(history: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | None = None) -> Figure:
+    """Loss, accuracy and learning rate over the epochs of both phases, the boundary between them and the best epoch.
+
+    Args:
+        history: one mapping per epoch in order, with `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`
+            and `phase`, perhaps `image_size`; values may be numbers or their text, missing or empty ones leave a gap.
+        axes: three, one below the other.
+    """
+    if axes is None:
+        figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
+        axes = list(figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2)))
+    figure = _figure_of(axes[0])
+    epochs = np.arange(1, len(history) + 1)
+    marker = "o" if len(history) <= 30 else ""
+    for ax, name in zip(axes, ("loss", "accuracy"), strict=False):
+        for key, label, colour, style in (
+            (name, "training", BLUE, "-"),
+            (f"val_{name}", "validation (selection split)", VERMILION, "--"),
+        ):
+            values = _column(history, key)
+            if np.isfinite(values).any():
+                ax.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=3)
+        ax.set_ylabel("loss (cross-entropy)" if name == "loss" else name)
+    axes[2].plot(epochs, _column(history, "learning_rate"), "-", color=GREEN, marker=marker, markersize=3)
+    axes[2].set_yscale("log", nonpositive="mask")  # a warm-up starts at 0
+    axes[2].set(ylabel="learning rate", xlabel="epoch")
+    axes[2].set_xlim(0.5, len(history) + 0.5)
+    axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    phases = [str(row.get("phase", "")) for row in history]
+    size = _column(history, "image_size")  # only weights of the final size compete
+    accuracy = np.where(
+        np.isnan(size) | (size == np.fmax.reduce(size, initial=0)), _column(history, "val_accuracy"), np.nan
+    )
+    best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
+    for ax in axes:
+        for last in (i for i in range(len(phases) - 1) if phases[i] != phases[i + 1]):
+            ax.axvline(last + 1.5, color=GREY, linestyle=":", linewidth=1.2, label="phase boundary")
+        if best is not None:
+            ax.axvline(best + 1, color=PURPLE, linestyle="-.", linewidth=1.2, label=f"best epoch ({best + 1})")
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes[1].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    axes[0].legend(unique.values(), unique.keys(), loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    return figure
+
+
+def plot_reliability(
+    bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "Reliability", ax: Axes | None = None
+) -> Figure:
+    """Accuracy over confidence, one curve per state of the model; a marker's area grows with its number of images.
+
+    Args:
+        bins: name of the state (such as "before" and "after") -> `bins` of `evaluation.calibration_metrics`.
+        title: above the figure.
+        ax: where to draw.
+    """
+    figure, ax = _axes(ax, height=5.2)
+    ax.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
+    styles = ((VERMILION, "--", "s"), (BLUE, "-", "o"), (GREEN, "-.", "^"))
+    for (name, rows), (colour, line, marker) in zip(bins.items(), styles, strict=False):
+        filled = [row for row in rows if row["count"]]
+        confidence, accuracy = [row["confidence"] for row in filled], [row["accuracy"] for row in filled]
+        share = np.array([row["count"] for row in filled]) / max(sum(row["count"] for row in filled), 1)
+        ax.plot(confidence, accuracy, line, color=colour, linewidth=1.4, zorder=2)
+        ax.scatter(confidence, accuracy, 12 + 600 * share, color=colour, marker=marker, alpha=0.65, zorder=3)
+        ax.plot([], [], line, color=colour, marker=marker, label=_plain(name))
+    ax.set(
+        xlim=(0, 1), ylim=(0, 1), xlabel="score of the predicted class", ylabel="share of images that it is right about"
+    )
+    ax.set_aspect("equal")
+    ax.set_title(_plain(title))
+    ax.grid(alpha=0.3)
+    ax.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def plot_class_balance(
+    counts: Mapping[str, Sequence[int]], class_names: Sequence[str], *, ax: Axes | None = None
+) -> Figure:
+    """Images of each class in each split, with the number at the bar.
+
+    Args:
+        counts: split -> C numbers of images.
+        class_names: C names.
+        ax: where to draw.
+    """
+    present = {split: np.asarray(values) for split, values in counts.items() if np.sum(values)}
+    figure, ax = _axes(ax, height=1.4 + 0.26 * len(class_names) * max(len(present), 1))
+    height = 0.84 / max(len(present), 1)
+    for i, (split, values) in enumerate(present.items()):
+        centre = np.arange(len(class_names)) - 0.42 + (i + 0.5) * height
+        bars = ax.barh(centre, values, height * 0.92, color=SPLIT_COLOURS.get(split, GREY), label=_plain(split))
+        shares = [f"{value:,} ({100 * value / values.sum():.1f} %)" for value in values]
+        ax.bar_label(bars, shares, padding=3, fontsize=8)
+    _horizontal(ax, class_names)
+    ax.set(xlabel="images (share of the split)")
+    ax.margins(x=0.2)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+def plot_class_scores(
+    per_class: Sequence[Mapping[str, Any]], *, title: str = "Scores by class", ax: Axes | None = None
+) -> Figure:
+    """Precision, recall and F1 of each class, with its number of images.
+
+    Args:
+        per_class: rows of `evaluation.evaluate`'s `per_class`.
+        title: above the figure; says which model and split.
+        ax: where to draw.
+    """
+    figure, ax = _axes(ax, height=1.6 + 0.66 * len(per_class))
+    height = 0.28
+    for i, (key, colour) in enumerate((("precision", BLUE), ("recall", ORANGE), ("f1", GREEN))):
+        values = [row[key] for row in per_class]
+        label = "F1" if key == "f1" else key
+        bars = ax.barh(np.arange(len(per_class)) + (i - 1) * height, values, height * 0.92, color=colour, label=label)
+        ax.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=8)
+    _horizontal(ax, [f"{row['name']} ({row['support']:,})" for row in per_class])
+    ax.set(xlabel="score", xlim=(0, 1.08), xticks=np.linspace(0, 1, 6), ylabel="class (images)")
+    ax.set_title(_plain(title), pad=26)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+def plot_contact_sheet(
+    images: np.ndarray,
+    captions: Sequence[str],
+    *,
+    num_columns: int = 6,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Figure:
+    """Grey images in rows, a caption of up to three lines below each.
+
+    Args:
+        images: uint8 or float (n, height, width), grey, in [0, 255].
+        captions: n texts, such as "sad, not fear: 0.98".
+        num_columns: images in a row.
+        title: above the sheet.
+        ax: where to draw.
+    """
+    num_columns = max(1, min(num_columns, len(images)))
+    num_rows = math.ceil(len(images) / num_columns)
+    cell = min(WIDTH / num_columns, 1.6)  # inches; few images are not blown up to the page's width
+    texts = [_wrapped(caption, int(cell / 0.064)) for caption in captions]  # letters of the size below in a cell
+    num_lines = max((text.count("\n") + 1 for text in texts), default=0)
+    caption_height = (0.05 + 0.125 * num_lines) / cell  # in images' sides
+    figure, ax = _axes(ax, height=max(num_rows, 1) * cell * (1 + caption_height) + (0.4 if title else 0.1))
+    for i, (image, text) in enumerate(zip(images, texts, strict=True)):
+        left, top = i % num_columns, (i // num_columns) * (1 + caption_height)
+        box = (left + 0.03, left + 0.97, top + 0.97, top + 0.03)
+        ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
+        ax.text(left + 0.5, top + 0.99, _plain(text), ha="center", va="top", fontsize=7, linespacing=1.15)
+    ax.set(xlim=(0, num_columns), ylim=(num_rows * (1 + caption_height), 0), aspect="equal")
+    ax.set_axis_off()
+    if title:
+        ax.set_title(_plain(title))
+    return figure
+
+
+def plot_mean_faces(
+    means: np.ndarray, class_names: Sequence[str], counts: Sequence[int], *, ax: Axes | None = None
+) -> Figure:
+    """The mean image of each class.
+
+    Args:
+        means: float (C, height, width), in [0, 255].
+        class_names: C names.
+        counts: C numbers of images.
+        ax: where to draw.
+    """
+    captions = [f"{name}\n{count:,} images" for name, count in zip(class_names, counts, strict=True)]
+    return plot_contact_sheet(means, captions, num_columns=min(7, len(captions)), title="Mean face by class", ax=ax)
+
+
+def _axes(ax: Axes | None, *, height: float) -> tuple[Figure, Axes]:
+    if ax is not None:
+        return _figure_of(ax), ax
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _figure_of(ax: Axes) -> Figure:
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text that Matplotlib draws as it stands: a pair of dollar signs would start a formula."""
+    return text.replace("$", r"\$")
+
+
+def _wrapped(caption: str, width: int) -> str:
+    lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, width)]
+    return "\n".join(lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 3].rstrip() + "..."])
+
+
+def _names(class_names: Sequence[str]) -> list[str]:
+    return [_plain(name if len(name) <= 20 else name[:18] + "...") for name in class_names]
+
+
+def _fit_side_by_side(names: Sequence[str]) -> bool:
+    return max(map(len, names)) * len(names) <= 66
+
+
+def _clamped(value: float, low: float, high: float) -> float:
+    return max(low, min(value, high))
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    return np.array([np.nan if row.get(key) in (None, "") else float(row[key]) for row in history])
+
+
+def _horizontal(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), _names(names))
+    ax.invert_yaxis()
+    ax.grid(axis="x", alpha=0.3)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,847 @@
+"""The training report, `report.md` and `report.html`: written from a run directory's files and from nothing else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf import plots
+from fer_tf.artifacts import RunDirectory, read_json, write_bytes, write_json, write_text
+from fer_tf.config import Config
+from fer_tf.confusions import capital, class_names_of, confusion_analysis, percent, quantity, taken_for, wrong_in_order
+from fer_tf.data.audit import audit
+from fer_tf.data.dataset import SPLITS, Dataset
+from fer_tf.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+from fer_tf.errors import InputError
+from fer_tf.evaluation import SELECTION_SPLIT, split_title
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+FACE_FIGURES = ("mean_faces", "contact_sheet", "confident_errors")  # the figures that show pictures of the data
+SHEET_COLUMNS = 8  # faces of each class on the contact sheet
+
+
+# --- What a run's files hold ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """The contents of a run's files; what a run does not have is empty."""
+
+    name: str
+    config: dict[str, Any]
+    history: list[dict[str, float]]
+    metrics: dict[str, Any]
+    audit: dict[str, Any]
+    scorecards: dict[str, dict[str, Any]]
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.audit.get("synthetic") or self.metrics.get("data", {}).get("synthetic"))
+
+    @property
+    def keras(self) -> dict[str, dict[str, Any]]:
+        """Split -> `evaluation.evaluate` of the Keras model, in the order of `SPLITS`."""
+        found = self.metrics.get("keras", {})
+        return {split: found[split] for split in SPLITS if found.get(split)}
+
+    @property
+    def judged(self) -> str | None:
+        """The split whose confusions are described: the one that chose nothing where there is one."""
+        return next((split for split in ("test", "validation", "train") if split in self.keras), None)
+
+    @property
+    def train_counts(self) -> list[int] | None:
+        return self.audit.get("splits", {}).get("train", {}).get("class_counts")
+
+    def title(self, split: str) -> str:
+        """A split's name as it stands beside a figure."""
+        return f"{'synthetic ' if self.synthetic else ''}{split_title(split)}"
+
+
+def read_facts(run: RunDirectory) -> Facts:
+    """Reads what the report is written from.
+
+    Raises:
+        InputError: if a file of the run is broken.
+    """
+    return Facts(
+        name=run.path.resolve().name,
+        config=read_json(run.config),
+        history=_read_history(run) if run.history.is_file() else [],
+        metrics=read_json(run.metrics) if run.metrics.is_file() else {},
+        audit=read_json(run.audit) if run.audit.is_file() else {},
+        scorecards={
+            path.stem.removeprefix("model-"): read_json(path) for path in sorted(run.path.glob(run.scorecard("*").name))
+        },
+    )
+
+
+def _read_history(run: RunDirectory) -> list[dict[str, float]]:
+    rows = []
+    with open(run.history, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                rows.append({key: float(value) for key, value in row.items() if value})
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"{run.history} row {len(rows) + 2} is no row of numbers: the file was changed or cut off; "
+                    "write the report of a run that is whole"
+                ) from None
+    return rows
+
+
+# --- Entry points ---
+
+
+def write_audit(dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
+    """Audits a data set and writes audit.json and the figures that show its images.
+
+    Args:
+        dataset: any, with at least one image.
+        run: where to write; its folder is made if need be.
+
+    Returns:
+        The findings, as of `audit`.
+    """
+    dataset = dataset.decoded()
+    findings = audit(dataset)
+    split = next(iter(findings["splits"]))  # train where there is one
+    faces = dataset.take(split)
+    assert faces.images is not None
+    logger.info("audit: drawing the figures")
+    write_json(run.audit, findings)
+    _save_figure(run, "class_balance", _class_balance(findings))
+    rows_of = {label: np.nonzero(faces.labels == label)[0] for label in np.unique(faces.labels)}
+    names = [dataset.class_names[label] for label in rows_of]
+    means = np.stack([faces.images[rows].mean(axis=0) for rows in rows_of.values()])
+    _save_figure(
+        run, "mean_faces", plots.plot_mean_faces(means, names, [len(rows) for rows in rows_of.values()]), findings
+    )
+    # Evenly spread over the split, so that the sheet does not depend on how the file begins.
+    chosen = [
+        rows[np.linspace(0, len(rows) - 1, min(SHEET_COLUMNS, len(rows)), dtype=int)] for rows in rows_of.values()
+    ]
+    captions = [name for name, rows in zip(names, chosen, strict=True) for _ in rows]
+    sheet = plots.plot_contact_sheet(faces.images[np.concatenate(chosen)], captions, num_columns=SHEET_COLUMNS)
+    _save_figure(run, "contact_sheet", sheet, findings)
+    return findings
+
+
+def write_report(run: RunDirectory, *, faces: bool = True) -> None:
+    """Writes report.md, report.html and the figures that are drawn from the run's numbers.
+
+    Args:
+        run: a run with a config; whatever else it lacks, the report leaves out and says so.
+        faces: whether pictures of the data's faces may stand in the report.
+
+    Raises:
+        InputError: if a file of the run is broken or cannot be written.
+    """
+    facts = read_facts(run)
+    try:
+        figures = _figures(facts)
+        available = {*figures, *(name for name in FACE_FIGURES if faces and run.figure(name).is_file())}
+        title = f"Training report{' on synthetic faces' if facts.synthetic else ''}: {facts.name}"
+        blocks = [block for block in _document(facts) if not isinstance(block, Picture) or block.name in available]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        # The files are the user's: one that was edited, or written by another version, is no fault of the program.
+        raise InputError(
+            f"the files in {run.path} do not fit together ({type(error).__name__}: {error}): "
+            "write the report of a run whose files are as train wrote them"
+        ) from error
+    for name, figure in figures.items():
+        _save_figure(run, name, figure)
+    pictures = {block.name: run.figure(block.name) for block in blocks if isinstance(block, Picture)}
+    write_text(
+        run.report_md,
+        to_markdown(title, blocks, {name: path.relative_to(run.path).as_posix() for name, path in pictures.items()}),
+    )
+    data = {name: base64.b64encode(path.read_bytes()).decode() for name, path in pictures.items()}
+    write_text(
+        run.report_html, to_html(title, blocks, {name: f"data:image/png;base64,{text}" for name, text in data.items()})
+    )
+
+
+# --- Figures ---
+
+
+def _save_figure(run: RunDirectory, name: str, figure: Figure, findings: Mapping[str, Any] | None = None) -> None:
+    if findings and findings["synthetic"]:
+        figure.suptitle("Synthetic faces")
+    write_bytes(run.figure(name), plots.to_png(figure))
+
+
+def _class_balance(findings: Mapping[str, Any]) -> Figure:
+    counts = {split: found["class_counts"] for split, found in findings["splits"].items()}
+    figure = plots.plot_class_balance(counts, findings["class_names"])
+    if findings["synthetic"]:
+        figure.suptitle("Synthetic faces")
+    return figure
+
+
+def _figures(facts: Facts) -> dict[str, Figure]:
+    """The figures that need numbers alone."""
+    figures = {}
+    if facts.audit:
+        figures["class_balance"] = _class_balance(facts.audit)
+    if facts.history:
+        figures["curves"] = plots.plot_training_curves(facts.history)
+        if facts.synthetic:
+            figures["curves"].suptitle("Synthetic faces")
+    if facts.judged:
+        result = facts.keras[facts.judged]
+        title = f"Keras model, {facts.title(facts.judged)}, {result['num_images']:,} images"
+        figures["confusion_matrix"] = plots.plot_confusion_matrix(
+            result["confusion_matrix"], class_names_of(result), title=title
+        )
+        figures["class_scores"] = plots.plot_class_scores(result["per_class"], title=title)
+        states = {"as saved": result["calibration"]["bins"]}
+        if "calibration_before" in result:
+            states = {"before temperature scaling": result["calibration_before"]["bins"], **states}
+        figures["reliability"] = plots.plot_reliability(states, title=title)
+    return figures
+
+
+# --- The text, section by section ---
+
+
+def _document(facts: Facts) -> list[Block]:
+    return [
+        *_overview(facts),
+        *_exploration(facts),
+        *_configuration(facts),
+        *_results(facts),
+        *_confusions(facts),
+        *_calibration(facts),
+        *_exports(facts),
+        *_data_audit(facts),
+        *_limits(facts),
+        *_reproduction(facts),
+        *_conclusion(facts),
+    ]
+
+
+def _overview(facts: Facts) -> list[Block]:
+    metrics, data = facts.metrics, facts.metrics.get("data", {})
+    class_names = facts.audit.get("class_names") or (class_names_of(facts.keras[facts.judged]) if facts.judged else [])
+    counts = [(split, found["count"]) for split, found in facts.audit.get("splits", {}).items()]
+    source = facts.audit.get("source") or data.get("source")
+    rows = [
+        ("Task", f"one of {len(class_names)} classes for each 48x48 grey face: {', '.join(class_names)}")
+        if class_names
+        else None,
+        ("Data", f"{source}{', synthetic faces drawn by a program' if facts.synthetic else ''}") if source else None,
+        ("Images", ", ".join(f"{count:,} {facts.title(split)}" for split, count in counts)) if counts else None,
+        ("Model", f"EfficientNet-B0, input {facts.config['image_size']}x{facts.config['image_size']} pixels")
+        if "image_size" in facts.config
+        else None,
+        ("Recipe", str(facts.config["recipe"])) if facts.config.get("recipe") else None,
+        ("Epochs", str(len(facts.history))) if facts.history else None,
+        ("Time", _duration(metrics["seconds"])) if metrics.get("seconds") else None,
+        ("Backend", str(metrics["backend"])) if metrics.get("backend") else None,
+        *((_MACHINE.get(key, key), str(value)) for key, value in metrics.get("machine", {}).items()),
+        *(
+            (f"Accuracy, {facts.title(split)}", _with_interval(found, "accuracy"))
+            for split, found in facts.keras.items()
+        ),
+        *(
+            (f"Macro-F1, {facts.title(split)}", _with_interval(found, "macro_f1"))
+            for split, found in facts.keras.items()
+        ),
+    ]
+    blocks: list[Block] = [Heading("Experiment overview")]
+    if facts.synthetic:
+        blocks.append(
+            Paragraph(
+                "This run was trained and scored on synthetic faces, which a program drew. Its figures show that the "
+                "software works; they say nothing about photographs of people."
+            )
+        )
+    if not metrics:
+        blocks.append(Paragraph("The run has no metrics: it has not ended, or has not been evaluated."))
+    return [*blocks, Table(("", ""), [row for row in rows if row], "ll")]
+
+
+_MACHINE = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
+
+
+def _exploration(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Exploratory analysis")]
+    if not facts.audit:
+        return [*blocks, Paragraph("The run has no audit of its data.")]
+    image, splits = facts.audit["image"], facts.audit["splits"]
+    blocks.append(
+        Paragraph(
+            f"Every image is {image['width']}x{image['height']} pixels with {image['channels']} channel (grey, "
+            f"{image['bits']} bits). The pixel values run from {image['minimum']} to {image['maximum']}, with mean "
+            f"{image['mean']:.1f} and standard deviation {image['std']:.1f}."
+        )
+    )
+    header = ["class"]
+    for split in splits:
+        header += [f"{facts.title(split)} images", "share"]
+    rows = [
+        [
+            name,
+            *(
+                text
+                for found in splits.values()
+                for text in (f"{found['class_counts'][label]:,}", percent(found["class_shares"][label]))
+            ),
+        ]
+        for label, name in enumerate(facts.audit["class_names"])
+    ]
+    rows.append(["all", *(text for found in splits.values() for text in (f"{found['count']:,}", "100.0 %"))])
+    blocks.append(Table(header, rows, "l" + "rr" * len(splits)))
+    for split, found in splits.items():
+        names, counts = facts.audit["class_names"], found["class_counts"]
+        most, fewest = int(np.argmax(counts)), int(np.argmin(counts))
+        if found["imbalance_ratio"]:
+            text = (
+                f"{capital(facts.title(split))}: the largest class, {names[most]} ({counts[most]:,}), has "
+                f"{found['imbalance_ratio']:.1f} times the images of the smallest, {names[fewest]} "
+                f"({counts[fewest]:,})."
+            )
+        else:
+            absent = [name for name, count in zip(names, counts, strict=True) if not count]
+            text = f"{capital(facts.title(split))}: no image of {_list(absent)}."
+        blocks.append(Paragraph(text))
+    blocks.append(Picture("class_balance", f"Images of each class{_of_synthetic(facts)}."))
+    split, found = next(iter(splits.items()))
+    blocks += [
+        Paragraph(f"Mean grey value (brightness) and its spread inside an image (contrast), {facts.title(split)}:"),
+        Table(
+            ("class", "brightness", "contrast"),
+            [
+                [name, _number(bright, ".1f"), _number(contrast, ".1f")]
+                for name, bright, contrast in zip(
+                    facts.audit["class_names"], found["brightness"], found["contrast"], strict=True
+                )
+            ],
+            "lrr",
+        ),
+        Picture("mean_faces", f"Mean face of each class{_of_synthetic(facts)}, {facts.title(split)}."),
+        Picture("contact_sheet", f"Faces of each class{_of_synthetic(facts)}, {facts.title(split)}."),
+    ]
+    return blocks
+
+
+def _configuration(facts: Facts) -> list[Block]:
+    known = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
+    rows = [(name, _setting(facts.config[name]), meaning) for name, meaning in known.items() if name in facts.config]
+    return [
+        Heading("Configuration"),
+        Paragraph(_strategy(facts.config)),
+        Table(("setting", "value", "meaning"), rows, "lll"),
+    ]
+
+
+def _strategy(config: Mapping[str, Any]) -> str:
+    """Both phases in words, from the settings."""
+    settings = {**Config().to_dict(), **config}
+    scratch = settings["weights"] == "none"
+    parts = []
+    if scratch:
+        parts.append(
+            "The weights start at random, so there is no frozen phase: a frozen random backbone learns nothing."
+        )
+    elif settings["frozen_epochs"]:
+        parts.append(
+            f"The backbone starts from the weights {settings['weights']}. Phase 1 trains the new head alone for "
+            f"{quantity(settings['frozen_epochs'], 'epoch')} at a learning rate of "
+            f"{settings['frozen_learning_rate']:g}, with the backbone frozen."
+        )
+    else:
+        parts.append(f"The backbone starts from the weights {settings['weights']}; the frozen phase is left out.")
+    if settings["epochs"]:
+        stop = settings["early_stopping_patience"]
+        schedule = {
+            "plateau": f"multiplied by {settings['plateau_factor']:g} after "
+            f"{quantity(settings['plateau_patience'], 'epoch')} without a better validation loss",
+            "cosine": f"falling along a cosine after {settings['warmup_epochs']:g} epochs of warm-up",
+            "constant": "constant",
+        }.get(settings["schedule"], str(settings["schedule"]))
+        parts.append(
+            f"{'Training' if scratch else 'Phase 2'} takes all layers for at most "
+            f"{quantity(settings['epochs'], 'epoch')} (BatchNorm "
+            f"{'trained too' if settings['train_batch_norm'] else 'fixed'}) at a peak learning rate of "
+            f"{settings['learning_rate']:g}, {schedule}"
+            + (f"; it ends after {quantity(stop, 'epoch')} without a better validation accuracy." if stop else ".")
+        )
+    weights = {
+        "balanced": "The loss weights each class by n / (classes x count).",
+        "sqrt": "The loss weights each class by the root of n / (classes x count).",
+        "none": "The loss is not weighted by class.",
+    }.get(settings["class_weights"], "")
+    parts.append(
+        f"The optimiser is {settings['optimizer']} with batches of {settings['batch_size']} and weight decay "
+        f"{settings['weight_decay']:g}. {weights}"
+    )
+    parts.append("The epoch with the best validation accuracy over all phases is kept.")
+    return " ".join(parts)
+
+
+def _results(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Results by phase")]
+    if facts.history:
+        phases = sorted({row["phase"] for row in facts.history})
+        rows = []
+        for phase in phases:
+            epochs = [row for row in facts.history if row["phase"] == phase]
+            scored = [row for row in epochs if "val_accuracy" in row]
+            best = max(scored, key=lambda row: row["val_accuracy"], default=None)
+            rows.append(
+                [
+                    f"{phase:.0f} ({'head alone' if phase == 1 else 'all layers'})",
+                    str(len(epochs)),
+                    _duration(sum(row.get("seconds", 0) for row in epochs)),
+                    _span([row.get("learning_rate") for row in epochs], ".2g"),
+                    _span([row.get("loss") for row in epochs], ".3f"),
+                    percent(epochs[-1].get("accuracy")),
+                    f"{percent(best['val_accuracy'])} (epoch {best['epoch']:.0f})" if best else "-",
+                    _number(best.get("val_loss"), ".3f") if best else "-",
+                ]
+            )
+        selection = facts.title(SELECTION_SPLIT)
+        blocks += [
+            Table(
+                (
+                    "phase",
+                    "epochs",
+                    "time",
+                    "learning rate",
+                    "training loss",
+                    "training accuracy, last",
+                    f"best accuracy, {selection}",
+                    "loss there",
+                ),
+                rows,
+                "lrrrrrrr",
+            ),
+            Paragraph(_phases_in_words(facts)),
+            Picture(
+                "curves",
+                f"Loss, accuracy and learning rate of each epoch{_of_synthetic(facts)}; validation is the selection "
+                "split. Training figures are taken during the epoch, with augmentation and dropout.",
+            ),
+        ]
+    else:
+        blocks.append(Paragraph("The run has no history: no epoch has ended."))
+    if not facts.keras:
+        return [*blocks, Paragraph("The model was not evaluated on any split.")]
+    rows = []
+    for split, found in facts.keras.items():
+        rows.append(_scores(facts.title(split), found))
+        if found.get("num_with_twin") and found.get("without_twin"):
+            rows.append(_scores(f"{facts.title(split)} without copies in train", found["without_twin"]))
+    blocks += [
+        Paragraph("The saved Keras model, single view; in brackets the 95 % bootstrap interval:"),
+        Table(
+            ("split", "images", "accuracy", "macro-F1", "balanced accuracy", "top-2 accuracy", "ROC-AUC", "loss"),
+            rows,
+            "lrrrrrrr",
+        ),
+    ]
+    if evaluated := facts.metrics.get("model_evaluate"):
+        blocks += [
+            Paragraph("What Keras's own model.evaluate gives, on the training images too (without augmentation):"),
+            Table(
+                ("split", "accuracy", "loss"),
+                [
+                    [facts.title(split), percent(found["accuracy"]), f"{found['loss']:.3f}"]
+                    for split, found in evaluated.items()
+                ],
+                "lrr",
+            ),
+        ]
+    if baselines := facts.metrics.get("baselines"):
+        blocks += [
+            Paragraph(f"What simple answers reach on {facts.title(facts.judged or SELECTION_SPLIT)}:"),
+            Table(("baseline", "accuracy"), [[name, percent(score)] for name, score in baselines.items()], "lr"),
+        ]
+    return blocks
+
+
+_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("agreement", "same class as Keras", lambda value: percent(value)),
+    ("max_difference", "largest difference of a score", lambda value: _number(value, ".2g")),
+    ("latency_ms", "one image, one thread (ms)", lambda value: _number(value, ".2f")),
+)
+
+
+def _scores(title: str, found: Mapping[str, Any]) -> list[str]:
+    return [
+        title,
+        f"{found['num_images']:,}",
+        _with_interval(found, "accuracy"),
+        _with_interval(found, "macro_f1"),
+        percent(found["balanced_accuracy"]),
+        percent(found["top2_accuracy"]),
+        _number(found["roc_auc_macro"], ".3f"),
+        _number(found["loss"], ".3f"),
+    ]
+
+
+def _phases_in_words(facts: Facts) -> str:
+    selection = facts.title(SELECTION_SPLIT)
+    scored = [row for row in facts.history if "val_accuracy" in row]
+    if not scored:
+        return "No epoch was scored on a validation split."
+    best_of = {
+        phase: max((row for row in scored if row["phase"] == phase), key=lambda row: row["val_accuracy"])
+        for phase in sorted({row["phase"] for row in scored})
+    }
+    kept = facts.metrics.get("best", {})
+    same = [row for row in scored if (row["phase"], row["epoch"]) == (kept.get("phase"), kept.get("epoch"))]
+    best = same[0] if same else max(best_of.values(), key=lambda row: row["val_accuracy"])
+    text = ""
+    if len(best_of) == 2:
+        first, second = best_of.values()
+        gain = 100 * (second["val_accuracy"] - first["val_accuracy"])
+        change = "gained" if gain >= 0 else "lost"
+        text = (
+            f"With the backbone frozen the best accuracy on {selection} is {percent(first['val_accuracy'])}; training "
+            f"all layers {change} {abs(gain):.1f} points. "
+        )
+    place = facts.history.index(best) + 1
+    text += (
+        f"The best epoch is epoch {best['epoch']:.0f} of phase {best['phase']:.0f}"
+        + (f" (number {place} in the curves)" if place != best["epoch"] else "")
+        + f" with {percent(best['val_accuracy'])} on {selection}."
+    )
+    if "accuracy" in best:
+        gap = 100 * (best["accuracy"] - best["val_accuracy"])
+        text += (
+            f" Training accuracy was then {percent(best['accuracy'])}, {abs(gap):.1f} points "
+            f"{'above' if gap >= 0 else 'below'} it."
+        )
+    return text
+
+
+def _confusions(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Confusion matrix and analysis")]
+    if facts.judged is None:
+        return [*blocks, Paragraph("There is no confusion matrix: the model was not evaluated on any split.")]
+    result, title = facts.keras[facts.judged], facts.title(facts.judged)
+    matrix, names = np.array(result["confusion_matrix"]), class_names_of(result)
+    rows = []
+    for label, (name, row) in enumerate(zip(names, result["per_class"], strict=True)):
+        taken = [taken_for(matrix, names, label, other) for other in wrong_in_order(matrix, label)[:2]]
+        rows.append(
+            [
+                name,
+                f"{row['support']:,}",
+                percent(row["precision"]),
+                percent(row["recall"]),
+                _number(row["f1"], ".3f"),
+                *[*taken, "-", "-"][:2],
+            ]
+        )
+    return [
+        *blocks,
+        Paragraph(f"All of this section is the saved Keras model on {title}."),
+        Picture("confusion_matrix", f"Confusion matrix, {title}: rows are the true class, columns the predicted one."),
+        Table(("class", "images", "precision", "recall", "F1", "most often taken for", "then for"), rows, "lrrrrll"),
+        Picture("class_scores", f"Precision, recall and F1 of each class, {title}."),
+        Items(
+            confusion_analysis(
+                result,
+                class_weights=facts.config.get("class_weights", "none"),
+                train_counts=facts.train_counts,
+            )
+        ),
+        Picture("confident_errors", f"The wrong answers with the highest scores{_of_synthetic(facts)}, {title}."),
+    ]
+
+
+def _calibration(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Calibration")]
+    if not facts.keras:
+        return [*blocks, Paragraph("The scores were not checked: the model was not evaluated on any split.")]
+    selection = facts.title(SELECTION_SPLIT)
+    temperature = facts.metrics.get("temperature")
+    if temperature is None:
+        blocks.append(Paragraph("No temperature was fitted: the scores are those that training gave."))
+    else:
+        verdict = "too sure" if temperature > 1 else "not sure enough"
+        blocks.append(
+            Paragraph(
+                f"A temperature of {temperature:.3f} was fitted on {selection} and folded into the head's weights, so "
+                "that the Keras model and every exported file give the same scores. "
+                + ("It changes nothing." if temperature == 1 else f"Without it the model is {verdict}.")
+            )
+        )
+    num_bins = next(iter(facts.keras.values()))["calibration"]["num_bins"]
+    rows = []
+    for split, found in facts.keras.items():
+        for state, key in (("before temperature scaling", "calibration_before"), ("as saved", "calibration")):
+            if key in found:
+                figures = [f"{found[key][name]:.4f}" for name in ("ece", "rms_error_debiased", "brier", "nll")]
+                rows.append([facts.title(split), state, *figures])
+    blocks += [
+        Paragraph(
+            f"Expected calibration error of the predicted class over {num_bins} bins of equal width (Guo et al. 2017), "
+            "the root mean square of that error less its sampling noise (Kumar et al. 2019), Brier score summed over "
+            "the classes, and negative log-likelihood:"
+        ),
+        Table(
+            ("split", "model", "calibration error", "root mean square", "Brier score", "negative log-likelihood"),
+            rows,
+            "llrrrr",
+        ),
+        Picture(
+            "reliability",
+            f"Share of right answers over score, {facts.title(facts.judged or SELECTION_SPLIT)}; on the dotted line "
+            "scores mean what they say.",
+        ),
+    ]
+    check = facts.metrics.get("calibration", {})
+    if check.get("halves"):
+        blocks += [
+            Paragraph(
+                f"The test of the method: the temperature fitted on one half of {selection} and measured on the "
+                "other. The band holds 95 % of the errors that a perfectly calibrated model of that size would show."
+            ),
+            Table(
+                (
+                    "half",
+                    "images",
+                    "temperature",
+                    "error before",
+                    "error after",
+                    "band",
+                    "in band",
+                    "likelihood before, after",
+                ),
+                [
+                    [
+                        str(number),
+                        f"{half['num_images']:,}",
+                        f"{half['temperature']:.3f}",
+                        f"{half['ece_before']:.4f}",
+                        f"{half['ece_after']:.4f}",
+                        f"{half['band'][0]:.4f} to {half['band'][1]:.4f}",
+                        "yes" if half["inside_band"] else "no",
+                        f"{half['nll_before']:.4f}, {half['nll_after']:.4f}",
+                    ]
+                    for number, half in enumerate(check["halves"], start=1)
+                ],
+                "lrrrrrlr",
+            ),
+            Paragraph(
+                "Both halves lie inside their band and the likelihood is no worse: passed."
+                if check["passed"]
+                else "Not passed: a half lies outside its band, or the likelihood is worse."
+            ),
+        ]
+    return blocks
+
+
+def _exports(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Exported models")]
+    measured = facts.metrics.get("tflite", {})
+    cards = {
+        name: {**measured.get(name, {}), **facts.scorecards.get(name, {})} for name in (*measured, *facts.scorecards)
+    }
+    if not cards:
+        return [*blocks, Paragraph("No .tflite file of this run was scored.")]
+    splits = [split for split in SPLITS if split in facts.keras or any(split in card for card in cards.values())]
+    header = ["file", "size"]
+    rows = [["Keras", "-"], *([f"{name} .tflite", _megabytes(card.get("size_bytes"))] for name, card in cards.items())]
+    for split in splits:
+        header += [f"accuracy, {facts.title(split)}", "macro-F1"]
+        for row, found in zip(rows, [facts.keras, *cards.values()], strict=True):
+            scores = found.get(split) or {}
+            row += [percent(scores.get("accuracy")), _number(scores.get("macro_f1"), ".3f")]
+    for key, title, form in _COLUMNS:
+        if any(card.get(key) is not None for card in cards.values()):
+            header.append(title)
+            for row, card in zip(rows, [{}, *cards.values()], strict=True):
+                row.append(form(card.get(key)))
+    return [
+        *blocks,
+        Paragraph("The Keras model and the files made from it, each scored by itself on the same images:"),
+        Table(header, rows, "l" + "r" * (len(header) - 1)),
+    ]
+
+
+def _data_audit(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Data audit")]
+    if not facts.audit:
+        return [*blocks, Paragraph("The run has no audit of its data.")]
+    splits, exact, near = facts.audit["splits"], facts.audit["exact"], facts.audit["near"]
+    rows = [
+        [label, *(f"{found[key]:,}" for found in splits.values())]
+        for label, key in (
+            ("images", "count"),
+            ("different images", "unique"),
+            ("surplus exact copies", "surplus"),
+            ("blank (all pixels equal)", "blank"),
+            ("very dark", "dark"),
+            ("very bright", "bright"),
+            ("hardly any contrast", "flat"),
+        )
+    ]
+    within = {found["split"]: found for found in near["within"]}
+    rows.append(["with a near twin in the same split", *(f"{within[split]['images']:,}" for split in splits)])
+    items = [
+        f"Of {facts.audit['count']:,} images {exact['unique']:,} are different; {exact['groups']:,} of them occur "
+        f"more than once (the most frequent {exact['largest']:,} times).",
+    ]
+    if exact["conflicting"]:
+        most = "; ".join(f"{_list(found['labels'])}: {found['groups']}" for found in exact["conflicts"][:3])
+        items.append(
+            f"{exact['conflicting']:,} groups of copies carry different labels (most often {most}): no model can be "
+            "right about all of them."
+        )
+    for found in exact["across"]:
+        share = found["images"] / splits[found["split"]]["count"]
+        items.append(f"{found['images']:,} {found['split']} images ({percent(share)}) also stand in {found['in']}.")
+    for found in near["across"]:
+        items.append(
+            f"{found['images']:,} further {found['split']} images have a near twin in {found['in']}, of which "
+            f"{found['conflicting']:,} with another label."
+        )
+    items.append(f"How near duplicates are found: {near['method']}.")
+    return [*blocks, Table(["", *map(facts.title, splits)], rows, "l" + "r" * len(splits)), Items(items)]
+
+
+def _limits(facts: Facts) -> list[Block]:
+    items = []
+    if facts.synthetic:
+        items.append("The faces are synthetic. No figure here carries over to photographs.")
+    items += [
+        "A class says how a face in a picture was labelled, not what the person felt. Expressions differ between "
+        "people, cultures and situations, and the same face is labelled differently by different people.",
+        "Intended for research and teaching. Not for decisions about people: not in hiring, education, policing, "
+        "insurance, health, nor to tell whether somebody is lying.",
+        "The data records neither age, sex, skin colour nor origin: for whom the model works worse was not measured.",
+        "The model sees a cropped grey face of 48x48 pixels. Profiles, covered faces, bad light and other crops than "
+        "those of the training data make it worse, and it gives an answer for a picture without a face too.",
+    ]
+    if SELECTION_SPLIT in facts.keras:
+        only = "" if "test" in facts.keras else " There is no test split, so no figure is free of this."
+        items.append(
+            f"The {SELECTION_SPLIT} split chose the epoch and the temperature (selection split): its figures lean to "
+            f"the good side.{only}"
+        )
+    if facts.judged:
+        found = facts.keras[facts.judged]
+        low, high = found["accuracy_interval"]
+        items.append(
+            f"On {found['num_images']:,} images chance alone moves the accuracy between {percent(low)} and "
+            f"{percent(high)} (95 %, {facts.title(facts.judged)}): smaller differences between runs mean nothing "
+            "unless compared image by image."
+        )
+        if found.get("num_with_twin") and found.get("without_twin"):
+            rest = found["without_twin"]
+            items.append(
+                f"{found['num_with_twin']:,} of these images also stand in the training data; on the other "
+                f"{rest['num_images']:,} the accuracy is {percent(rest['accuracy'])} instead of "
+                f"{percent(found['accuracy'])}."
+            )
+    return [Heading("Limits and intended use"), Items(items)]
+
+
+def _reproduction(facts: Facts) -> list[Block]:
+    metrics, data = facts.metrics, facts.metrics.get("data", {})
+    blocks: list[Block] = [Heading("How to reproduce")]
+    if metrics.get("command"):
+        blocks.append(Code(str(metrics["command"])))
+    else:
+        blocks.append(Paragraph("The command was not recorded; the settings above and this table take its place."))
+    checksum = data.get("sha256") or facts.audit.get("sha256")
+    rows = [
+        ("seed", str(facts.config["seed"])) if "seed" in facts.config else None,
+        ("commit", str(metrics["commit"])) if metrics.get("commit") else None,
+        ("data, SHA-256", checksum) if checksum else None,
+        *((name, str(version)) for name, version in metrics.get("versions", {}).items()),
+    ]
+    blocks.append(Table(("", ""), [row for row in rows if row], "ll"))
+    if not metrics.get("commit"):
+        blocks.append(Paragraph("The commit was not recorded."))
+    return blocks
+
+
+def _conclusion(facts: Facts) -> list[Block]:
+    blocks: list[Block] = [Heading("Conclusion")]
+    if facts.judged is None:
+        return [*blocks, Paragraph("The run has no evaluated model, so there is nothing to conclude yet.")]
+    result = facts.keras[facts.judged]
+    matrix, names = np.array(result["confusion_matrix"]), class_names_of(result)
+    sentences = [
+        f"The model recognises {_with_interval(result, 'accuracy')} of the {result['num_images']:,} images of "
+        f"{facts.title(facts.judged)}, with a macro-F1 of {_with_interval(result, 'macro_f1')}."
+    ]
+    if facts.judged != SELECTION_SPLIT and SELECTION_SPLIT in facts.keras:
+        sentences.append(
+            f"On {facts.title(SELECTION_SPLIT)} the accuracy is {percent(facts.keras[SELECTION_SPLIT]['accuracy'])}."
+        )
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    if wrong.any():
+        true, taken = divmod(int(wrong.argmax()), len(names))
+        sentences.append(f"Its most frequent error: {taken_for(matrix, names, true, taken, subject=True)}.")
+    if facts.synthetic:
+        sentences.append("All of this is on synthetic faces.")
+    return [*blocks, Paragraph(" ".join(sentences))]
+
+
+# --- Words and numbers ---
+
+
+def _with_interval(found: Mapping[str, Any], key: str) -> str:
+    low, high = found[f"{key}_interval"]
+    if key == "accuracy":
+        return f"{percent(found[key])} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{found[key]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _megabytes(size_bytes: int | None) -> str:
+    return "-" if size_bytes is None else f"{size_bytes / 1e6:.2f} MB"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _span(values: Sequence[float | None], form: str) -> str:
+    """The first and the last number, or the one if they look alike."""
+    known = [format(value, form) for value in values if value is not None]
+    if not known:
+        return "-"
+    return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _list(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _of_synthetic(facts: Facts) -> str:
+    return " of the synthetic faces" if facts.synthetic else ""
