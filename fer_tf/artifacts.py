@@ -111,7 +111,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no model file at {path}: give the path of a .keras or .tflite that fer_tf wrote")
-    foreign = f"{path} is not a model of fer_tf (no {METADATA_NAME} inside): give a .keras or .tflite that it wrote"
+    foreign = f"{path} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite that it wrote"
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(METADATA_NAME).file_size > _MAX_JSON_BYTES:

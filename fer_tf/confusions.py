@@ -48,11 +48,13 @@ def confusion_analysis(
     present = [label for label in range(len(names)) if matrix[label].sum()]
     recalls = {label: matrix[label, label] / matrix[label].sum() for label in present}
     if len(present) > 1:
-        best, worst = max(present, key=recalls.__getitem__), min(present, key=recalls.__getitem__)
-        points.append(
-            f"Best recognised is {names[best]} ({percent(recalls[best])} of its images), worst is {names[worst]} "
-            f"({percent(recalls[worst])})."
+        shares = sorted(set(recalls.values()))
+        best, worst = (
+            (", ".join(names[label] for label in present if recalls[label] == share), percent(share))
+            for share in (shares[-1], shares[0])
         )
+        if len(shares) > 1:
+            points.append(f"Best recognised: {best[0]} ({best[1]} of the images); worst: {worst[0]} ({worst[1]}).")
     emotions = {canonical_emotion(name): label for label, name in enumerate(names)}
     exchanged = max(
         ((a, b) for a in range(len(names)) for b in range(a + 1, len(names))),
@@ -196,7 +198,8 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     share = successes / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * (share * (1 - share) / trials + z * z / (4 * trials * trials)) ** 0.5
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # The share itself lies inside; at its ends rounding may say otherwise.
+    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
 
 
 def percent(share: float | None) -> str:

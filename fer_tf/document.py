@@ -48,9 +48,12 @@ class Picture:
 Block = Heading | Paragraph | Items | Code | Table | Picture
 
 
+LONG_TABLE = 60  # letters of its longest cells together
+
 # What Markdown would read as more than text. An underscore inside a word means nothing to it.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-_MARKDOWN_START = re.compile(r"^(?:[#+\-=]|\d+[.)])(?=\s|$)")  # at the start of a line: a heading or a list
+# What at the start of a line makes it a heading, a list or a rule.
+_MARKDOWN_START = re.compile(r"^(?:(\d+)(?=[.)])|(?=(?:#+|\+|[-=]+)(?:\s|$)))")
 
 
 def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
@@ -114,19 +117,17 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) ->
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag}{' class=' + chr(34) + 'r' + chr(34) if side == 'r' else ''}>{_html(cell)}</{tag}>"
-                for cell, side in zip(cells, align, strict=True)
-            )
-            + "</tr>"
-        )
+        begin = {"l": f"<{tag}>", "r": f'<{tag} class="r">'}
+        inside = "".join(f"{begin[side]}{_html(cell)}</{tag}>" for cell, side in zip(cells, align, strict=True))
+        return f"<tr>{inside}</tr>"
 
+    # A long table gets room to scroll in on a narrow screen, where it would be squeezed to a word a line.
+    room = sum(max(len(row[column]) for row in [header, *rows]) for column in range(len(align)))
+    long = ' class="long"' if room > LONG_TABLE and len(align) > 2 else ""
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
     # The box scrolls, not the page; tabindex lets the keyboard scroll it.
-    return f'<div class="wide" tabindex="0"><table>{head}<tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table{long}>{head}<tbody>{body}</tbody></table></div>'
 
 
 def _one_line(text: str) -> str:
@@ -141,7 +142,7 @@ def _markdown(text: str) -> str:
 
 
 def _markdown_line(text: str) -> str:
-    return _MARKDOWN_START.sub(lambda found: found[0][:-1] + "\\" + found[0][-1], _markdown(text))
+    return _MARKDOWN_START.sub(lambda found: found[0] + "\\", _markdown(text))
 
 
 def _html(text: str) -> str:
@@ -169,11 +170,14 @@ th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd; min-width: 3rem;
 th { border-bottom: 2px solid #888; vertical-align: bottom; }
 .r { text-align: right; font-variant-numeric: tabular-nums; }
 td.r { white-space: nowrap; }
+td:first-child { min-width: 6rem; }
 pre { overflow-x: auto; padding: 0.75rem; background: #f3f3f3; }
 figure { margin: 1.5rem 0; }
 img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; color: #444; margin-top: 0.4rem; }
-@media (max-width: 40rem) { h1 { font-size: 1.35rem; } th, td { padding: 0.25rem 0.45rem; } }
+@media (max-width: 40rem) {
+  h1 { font-size: 1.35rem; } th, td { padding: 0.25rem 0.45rem; } .long { min-width: 42rem; }
+}
 @media print { .wide { overflow: visible; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }"""
 
 # The policy keeps a page that holds other people's class names from loading or running anything.

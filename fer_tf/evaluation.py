@@ -322,8 +322,8 @@ def linear_baseline(
 
     if len(np.unique(train_labels)) < 2:
         raise InputError("a linear baseline got training labels of one class; expected at least two")
-    # Strong regularisation and an early stop: unregularised, 2,304 pixels fit some thousand images by heart.
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, tol=1e-3, max_iter=200))
+    # Strongly regularised, for 2,304 pixels fit some thousand images by heart; a finer tolerance gains nothing.
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, tol=1e-2, max_iter=200))
     model.fit(train_images.reshape(len(train_images), -1).astype(np.float32), train_labels)
     return float(model.score(images.reshape(len(images), -1).astype(np.float32), labels))
 

@@ -281,7 +281,7 @@ def draw_faces(image: Image.Image, faces: Sequence[tuple[tuple[int, int, int, in
     line = max(1, round(min(picture.size) / 250))
     for (left, top, width, height), label in faces:
         draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_BOX_COLOUR, width=line)
-        font = ImageFont.load_default(max(10.0, width / 8))
+        font = ImageFont.load_default(max(10.0, width / 10))
         _, _, right, bottom = draw.textbbox((0, 0), label, font=font)
         text_width, text_height = right + 2 * line, bottom + 2 * line
         # Above the face; inside its box where there is no room above. Never over the right or left edge.

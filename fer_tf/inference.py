@@ -274,11 +274,12 @@ class _Interpreter:
             try:
                 self._interpreter = Interpreter(model_content=content, num_threads=1)
                 self._interpreter.allocate_tensors()
+                self._input = self._interpreter.get_input_details()[0]["index"]
+                self._output = self._interpreter.get_output_details()[0]["index"]
+                self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # some damage shows when the operators run
             except (ValueError, RuntimeError) as error:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
                 raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self._input, image.reshape(1, IMAGE_SIZE, IMAGE_SIZE, 1))

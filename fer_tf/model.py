@@ -223,6 +223,21 @@ def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> No
                 layer.trainable = False
 
 
+class InferenceMode(keras.layers.Layer):
+    """Calls a network as for inference whatever the step.
+
+    Calling it with `training=False` while building a functional model does not hold: the model hands its own `training`
+    on to every layer. Without this a frozen backbone's stochastic depth stays active.
+    """
+
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+
+    def call(self, inputs: Any) -> Any:
+        return self.network(inputs, training=False)
+
+
 class LogitAdjustment(keras.layers.Layer):
     """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment, 2021)."""
 
@@ -241,8 +256,7 @@ def logits_model(
 
     Args:
         model: of `build_model`.
-        frozen_backbone: the backbone runs in inference mode whatever the step: without that its stochastic depth stays
-            active and its statistics move although nothing of it is trainable.
+        frozen_backbone: the backbone runs in inference mode whatever the step.
         logit_offset: float32 (classes,), added to the logits while training only.
 
     Returns:
@@ -250,14 +264,16 @@ def logits_model(
     """
     inputs = keras.Input(model.input_shape[1:], dtype="float32")
     backbone = model.get_layer(BACKBONE)
-    x = backbone(inputs, training=False) if frozen_backbone else backbone(inputs)
+    x = InferenceMode(backbone, dtype="float32")(inputs) if frozen_backbone else backbone(inputs)
     return keras.Model(inputs, _head(model, model.get_layer("pooling")(x), logit_offset))
 
 
 def features_model(model: keras.Model) -> keras.Model:
     """The frozen backbone alone: float32 (batch, image_size, image_size, 3) -> pooled features (batch, 1280)."""
     inputs = keras.Input(model.input_shape[1:], dtype="float32")
-    return keras.Model(inputs, model.get_layer("pooling")(model.get_layer(BACKBONE)(inputs, training=False)))
+    return keras.Model(
+        inputs, model.get_layer("pooling")(InferenceMode(model.get_layer(BACKBONE), dtype="float32")(inputs))
+    )
 
 
 def head_model(model: keras.Model, *, logit_offset: np.ndarray | None = None) -> keras.Model:

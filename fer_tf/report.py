@@ -6,7 +6,8 @@ import base64
 import csv
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class Facts:
     metrics: dict[str, Any]
     audit: dict[str, Any]
     scorecards: dict[str, dict[str, Any]]
+    sizes: dict[str, int]  # bytes of each .tflite, by quantization
 
     @property
     def synthetic(self) -> bool:
@@ -80,10 +82,13 @@ def read_facts(run: RunDirectory) -> Facts:
         history=_read_history(run) if run.history.is_file() else [],
         metrics=read_json(run.metrics) if run.metrics.is_file() else {},
         audit=read_json(run.audit) if run.audit.is_file() else {},
-        scorecards={
-            path.stem.removeprefix("model-"): read_json(path) for path in sorted(run.path.glob(run.scorecard("*").name))
-        },
+        scorecards={_quantization(path): read_json(path) for path in sorted(run.path.glob(run.scorecard("*").name))},
+        sizes={_quantization(path): path.stat().st_size for path in sorted(run.path.glob(run.tflite("*").name))},
     )
+
+
+def _quantization(path: Path) -> str:
+    return path.stem.removeprefix("model-")
 
 
 def _read_history(run: RunDirectory) -> list[dict[str, float]]:
@@ -242,7 +247,7 @@ def _overview(facts: Facts) -> list[Block]:
         ("Task", f"one of {len(class_names)} classes for each 48x48 grey face: {', '.join(class_names)}")
         if class_names
         else None,
-        ("Data", f"{source}{', synthetic faces drawn by a program' if facts.synthetic else ''}") if source else None,
+        ("Data", f"{source}{' (synthetic faces, drawn by a program)' if facts.synthetic else ''}") if source else None,
         ("Images", ", ".join(f"{count:,} {facts.title(split)}" for split, count in counts)) if counts else None,
         ("Model", f"EfficientNet-B0, input {facts.config['image_size']}x{facts.config['image_size']} pixels")
         if "image_size" in facts.config
@@ -474,13 +479,6 @@ def _results(facts: Facts) -> list[Block]:
     return blocks
 
 
-_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("agreement", "same class as Keras", lambda value: percent(value)),
-    ("max_difference", "largest difference of a score", lambda value: _number(value, ".2g")),
-    ("latency_ms", "one image, one thread (ms)", lambda value: _number(value, ".2f")),
-)
-
-
 def _scores(title: str, found: Mapping[str, Any]) -> list[str]:
     return [
         title,
@@ -651,37 +649,86 @@ def _calibration(facts: Facts) -> list[Block]:
 
 def _exports(facts: Facts) -> list[Block]:
     blocks: list[Block] = [Heading("Exported models")]
-    measured = facts.metrics.get("tflite", {})
-    cards = {
-        name: {**measured.get(name, {}), **facts.scorecards.get(name, {})} for name in (*measured, *facts.scorecards)
-    }
-    if not cards:
+    files = _exported_files(facts)
+    if not files:
         return [*blocks, Paragraph("No .tflite file of this run was scored.")]
-    splits = [split for split in SPLITS if split in facts.keras or any(split in card for card in cards.values())]
+    splits = [split for split in SPLITS if split in facts.keras or any(split in found for found in files.values())]
     header = ["file", "size"]
-    rows = [["Keras", "-"], *([f"{name} .tflite", _megabytes(card.get("size_bytes"))] for name, card in cards.items())]
+    rows = [["Keras", "-"], *([name, _megabytes(found.get("size_bytes"))] for name, found in files.items())]
     for split in splits:
         header += [f"accuracy, {facts.title(split)}", "macro-F1"]
-        for row, found in zip(rows, [facts.keras, *cards.values()], strict=True):
-            scores = found.get(split) or {}
+        for row, found in zip(rows, [facts.keras, *files.values()], strict=True):
+            scores = found.get(split, {})
             row += [percent(scores.get("accuracy")), _number(scores.get("macro_f1"), ".3f")]
-    for key, title, form in _COLUMNS:
-        if any(card.get(key) is not None for card in cards.values()):
+    for title, form in (
+        ("points against Keras (95 %)", lambda found: _points(found.get(SELECTION_SPLIT, {}))),
+        ("same class as Keras", lambda found: percent(found.get(SELECTION_SPLIT, {}).get("agreement"))),
+        (
+            "largest difference of a score",
+            lambda found: _number(found.get(SELECTION_SPLIT, {}).get("max_probability_difference"), ".2g"),
+        ),
+        ("one image, one thread", lambda found: _number(found.get("latency_ms"), ".2f", " ms")),
+    ):
+        column = [form(found) for found in files.values()]
+        if any(cell != "-" for cell in column):
             header.append(title)
-            for row, card in zip(rows, [{}, *cards.values()], strict=True):
-                row.append(form(card.get(key)))
-    return [
-        *blocks,
+            for row, cell in zip(rows, ["-", *column], strict=True):
+                row.append(cell)
+    blocks += [
         Paragraph("The Keras model and the files made from it, each scored by itself on the same images:"),
         Table(header, rows, "l" + "r" * (len(header) - 1)),
     ]
+    if any("latency_ms" in found for found in files.values()):
+        machines = sorted({found["machine"]["cpu"] for found in files.values() if "machine" in found})
+        blocks.append(
+            Paragraph(
+                "Times are medians of one prediction on "
+                f"{_list(machines) if machines else 'the machine that exported'}; another processor has others."
+            )
+        )
+    return blocks
+
+
+def _exported_files(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Everything measured on each .tflite: in training, by `evaluate`, by `export_tflite` and by its mode `auto`."""
+    files: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, found: Mapping[str, Any]) -> None:
+        known = files.setdefault(name, {})
+        for key, value in found.items():
+            known[key] = {**known.get(key, {}), **value} if key in SPLITS else value
+
+    for mode, size in facts.sizes.items():
+        if mode in facts.scorecards or mode in facts.metrics.get("tflite", {}):
+            add(f"{mode} .tflite", {"size_bytes": size})
+    for mode, found in facts.metrics.get("tflite", {}).items():
+        add(f"{mode} .tflite", found)
+    for name, found in facts.metrics.get("models", {}).items():
+        if name.endswith(".tflite"):
+            add(f"{name.removesuffix('.tflite').removeprefix('model-')} .tflite", found)
+    own_data = facts.metrics.get("data", {}).get("sha256")
+    for mode, card in facts.scorecards.items():
+        scores = card.get(SELECTION_SPLIT, {})
+        other = own_data and scores.get("sha256", own_data) != own_data
+        add(f"{mode} .tflite{' on ' + scores['source'] if other else ''}", card)
+        for row in card.get("tried", []):
+            if f"{row['quantization']} .tflite" not in files:
+                add(f"{row['quantization']}, tried and not kept", {**row, SELECTION_SPLIT: row})
+    return files
+
+
+def _points(scores: Mapping[str, Any]) -> str:
+    if "difference" not in scores:
+        return "-"
+    low, high = scores["difference_interval"]
+    return f"{100 * scores['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
 
 
 def _data_audit(facts: Facts) -> list[Block]:
     blocks: list[Block] = [Heading("Data audit")]
     if not facts.audit:
         return [*blocks, Paragraph("The run has no audit of its data.")]
-    splits, exact, near = facts.audit["splits"], facts.audit["exact"], facts.audit["near"]
+    splits, exact, near, bounds = (facts.audit[key] for key in ("splits", "exact", "near", "bounds"))
     rows = [
         [label, *(f"{found[key]:,}" for found in splits.values())]
         for label, key in (
@@ -689,17 +736,20 @@ def _data_audit(facts: Facts) -> list[Block]:
             ("different images", "unique"),
             ("surplus exact copies", "surplus"),
             ("blank (all pixels equal)", "blank"),
-            ("very dark", "dark"),
-            ("very bright", "bright"),
-            ("hardly any contrast", "flat"),
+            (f"very dark (mean below {bounds['dark']})", "dark"),
+            (f"very bright (mean above {bounds['bright']})", "bright"),
+            (f"hardly any contrast (standard deviation below {bounds['flat']})", "flat"),
         )
     ]
     within = {found["split"]: found for found in near["within"]}
     rows.append(["with a near twin in the same split", *(f"{within[split]['images']:,}" for split in splits)])
-    items = [
-        f"Of {facts.audit['count']:,} images {exact['unique']:,} are different; {exact['groups']:,} of them occur "
-        f"more than once (the most frequent {exact['largest']:,} times).",
-    ]
+    if exact["groups"]:
+        items = [
+            f"Of {facts.audit['count']:,} images {exact['unique']:,} are different; {exact['groups']:,} of them occur "
+            f"more than once (the most frequent {exact['largest']:,} times)."
+        ]
+    else:
+        items = [f"All {facts.audit['count']:,} images are different."]
     if exact["conflicting"]:
         most = "; ".join(f"{_list(found['labels'])}: {found['groups']}" for found in exact["conflicts"][:3])
         items.append(
@@ -708,12 +758,16 @@ def _data_audit(facts: Facts) -> list[Block]:
         )
     for found in exact["across"]:
         share = found["images"] / splits[found["split"]]["count"]
-        items.append(f"{found['images']:,} {found['split']} images ({percent(share)}) also stand in {found['in']}.")
+        if found["images"]:
+            items.append(f"{found['images']:,} {found['split']} images ({percent(share)}) also stand in {found['in']}.")
     for found in near["across"]:
-        items.append(
-            f"{found['images']:,} further {found['split']} images have a near twin in {found['in']}, of which "
-            f"{found['conflicting']:,} with another label."
-        )
+        if found["images"]:
+            items.append(
+                f"{found['images']:,} further {found['split']} images have a near twin in {found['in']}, of which "
+                f"{found['conflicting']:,} with another label."
+            )
+    if not any(found["images"] for found in (*exact["across"], *near["across"])):
+        items.append("No image of one split has an exact or near copy in another.")
     items.append(f"How near duplicates are found: {near['method']}.")
     return [*blocks, Table(["", *map(facts.title, splits)], rows, "l" + "r" * len(splits)), Items(items)]
 
@@ -793,6 +847,16 @@ def _conclusion(facts: Facts) -> list[Block]:
     if wrong.any():
         true, taken = divmod(int(wrong.argmax()), len(names))
         sentences.append(f"Its most frequent error: {taken_for(matrix, names, true, taken, subject=True)}.")
+    sentences += [
+        f"The baseline {name} reaches {percent(score)}." for name, score in facts.metrics.get("baselines", {}).items()
+    ]
+    exported = [
+        f"{percent(found[facts.judged]['accuracy'])} as {name}"
+        for name, found in _exported_files(facts).items()
+        if facts.judged in found
+    ]
+    if exported:
+        sentences.append(f"Exported it reaches {_list(exported)}.")
     if facts.synthetic:
         sentences.append("All of this is on synthetic faces.")
     return [*blocks, Paragraph(" ".join(sentences))]
@@ -812,8 +876,8 @@ def _megabytes(size_bytes: int | None) -> str:
     return "-" if size_bytes is None else f"{size_bytes / 1e6:.2f} MB"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else format(value, form) + unit
 
 
 def _span(values: Sequence[float | None], form: str) -> str:

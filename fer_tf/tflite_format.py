@@ -1,4 +1,4 @@
-"""What fer_tf changes in a converted .tflite: grey uint8 pixels as input, names, and labels and metadata inside the file."""
+"""What fer_tf changes in a converted .tflite: grey uint8 pixels as input, names, labels and metadata inside."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def operator_name(model: Any, operator: Any) -> str:
 
 
 class _AlignedBuffer(schema.BufferT):
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802: the name that the generated code calls
+    def Pack(self, builder: flatbuffers.Builder) -> int:
         builder.StartVector(1, len(self.data), _ALIGNMENT)
         builder.head -= len(self.data)
         builder.Bytes[builder.head : builder.head + len(self.data)] = bytes(self.data)

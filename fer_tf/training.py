@@ -1,8 +1,8 @@
 """The two phases: compile, callbacks, which weights win, and going on after a stop.
 
-Training is a sequence of segments, each one call of Keras's fit at one phase and image size. A segment starts by building
-its model and putting the state of the last finished epoch into it; so a new phase, a new image size and a resumed run are
-one mechanism.
+Training is a sequence of segments, each one call of Keras's fit at one phase and image size. A segment starts by
+building its model and putting the state of the last finished epoch into it; so a new phase, a new image size and a
+resumed run are one mechanism.
 """
 
 from __future__ import annotations
@@ -147,16 +147,16 @@ def image_size_at(config: Config, epoch: int) -> int:
     return config.initial_image_size + int(rise // _SIZE_STEP) * _SIZE_STEP
 
 
-def _segments(config: Config, frozen_epochs: int) -> Iterator[tuple[int, int, int, int]]:
-    """(phase, image size, first epoch, one after the last) of every call of fit."""
+def _segments(config: Config, frozen_epochs: int) -> Iterator[tuple[int, int, int]]:
+    """(phase, image size, epoch of the phase at which it ends) of every call of fit."""
     if frozen_epochs:
-        yield 1, config.image_size, 0, frozen_epochs
+        yield 1, config.image_size, frozen_epochs
     first = 0
     while first < config.epochs:
         size, last = image_size_at(config, first), first + 1
         while last < config.epochs and image_size_at(config, last) == size:
             last += 1
-        yield 2, size, first, last
+        yield 2, size, last
         first = last
 
 
@@ -531,7 +531,7 @@ def train(
     labels = train_split.labels
     targets = soft_targets(config, labels, train_split.num_classes, taught)
     image_weights = class_weights(labels, train_split.num_classes, config.class_weights)[labels]
-    for phase, size, first, last in _segments(config, frozen_epochs):
+    for phase, size, last in _segments(config, frozen_epochs):
         if phase < state.phase or (phase == state.phase and (last <= state.epoch or state.stopped)):
             continue
         if phase > state.phase:  # a new phase starts with a fresh optimiser and fresh counters
@@ -633,6 +633,7 @@ class _Segment:
             initial_epoch=state.epoch,
             steps_per_epoch=steps,
             callbacks=self._callbacks(model, len(targets), tensorboard),
+            shuffle=False,  # the plan has shuffled
             verbose=0,
         )
 

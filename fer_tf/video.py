@@ -37,8 +37,8 @@ class FrameSource:
             InputError: if there is no such file or camera, it is no video, or OpenCV is not installed.
         """
         self.is_camera = isinstance(source, int)
-        self.name = f"camera {source}" if self.is_camera else str(source)
-        if not self.is_camera and not Path(source).is_file():
+        self.name = f"camera {source}" if isinstance(source, int) else str(source)
+        if not isinstance(source, int) and not Path(source).is_file():
             raise InputError(f"no video file at {source}: give the path of a video, or the number of a camera")
         self._cv2 = _opencv()
         self._capture = self._cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
@@ -86,7 +86,7 @@ def _opencv() -> Any:
         raise InputError("reading videos and cameras needs OpenCV: pip install 'fer_tf[faces]'") from None
     # What goes wrong is said in our own words; these two write to stderr by themselves.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
 
 

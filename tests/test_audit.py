@@ -224,7 +224,7 @@ train: 3 images, largest class 2.0 times the smallest
   very dark (mean below 40): 2; very bright (above 215): 0; hardly any contrast (standard deviation below 15): 3
   surplus exact copies: 1
 
-test: 1 images, a class has no image
+test: 1 image, a class has no image
   class        images   share  brightness  contrast
   calm              0    0.0%           -         -
   a long name       1  100.0%         0.0       0.0

@@ -51,7 +51,7 @@ class StandIn:
 
 def write_model(path, **metadata):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(METADATA_NAME, json.dumps({"class_names": NAMES, "config": Config().to_dict(), **metadata}))
+        archive.writestr(METADATA_NAME, json.dumps({"class_names": NAMES, "config": {"seed": 0}, **metadata}))
     return path
 
 
@@ -109,6 +109,14 @@ def test_a_run_is_scored_on_its_own_data(tmp_path, capsys, opened):
     expected = evaluation.evaluate(test.labels, opened[0].predict(test.images), NAMES, has_twin=np.arange(30) == 0)
     assert metrics["keras"]["test"] == expected
     assert expected["accuracy"] < 1
+
+
+def test_intervals_are_those_of_the_runs_seed(tmp_path, opened):
+    run = make_run(tmp_path, wrong_below=100, config={"seed": 7})
+    assert main(["--run", str(run.path), "--split", "test"]) == 0
+    test = load_dataset(tmp_path / "faces.npz").take("test")
+    expected = evaluation.evaluate(test.labels, opened[0].predict(test.images), NAMES, seed=7)
+    assert read_json(run.metrics)["keras"]["test"]["macro_f1_interval"] == expected["macro_f1_interval"]
 
 
 def test_each_image_is_seen_once(tmp_path, opened):
@@ -205,6 +213,7 @@ def test_against_another_model(tmp_path, capsys, opened):
     assert comparison["against"] == "other.keras"
     assert comparison["only_a"] == 20 and comparison["only_b"] == 0
     assert comparison["p_value"] == pytest.approx(2 / 2**20)
+    assert [model.seen for model in opened] == [30 + 1, 30]
 
 
 def test_calibration_is_checked_on_the_selection_split(tmp_path, capsys, opened):

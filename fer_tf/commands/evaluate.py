@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
     hashes = directory.train_hashes.read_text().split() if directory and directory.train_hashes.is_file() else None
     figures: dict[str, Any] = {}
     for split, part in parts.items():
-        figures[split] = _score(predictor, part, split, path.name, hashes, args.tta)
+        figures[split], probabilities = _score(predictor, part, split, path.name, hashes, args.tta)
         if other and other_path:
-            figures[split]["comparison"] = _compare(predictor, other, part, path, other_path)
+            figures[split]["comparison"] = _compare(probabilities, other, part, path, other_path)
 
     if directory and path.parent.resolve() == directory.path.resolve() and is_of_run:
         metrics = read_json(directory.metrics) if directory.metrics.is_file() else {}
@@ -87,6 +87,7 @@ def score_split(
     *,
     train_hashes: Sequence[str] | None = None,
     temperature: float | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of one model on one split, as they stand in metrics.json.
 
@@ -96,6 +97,7 @@ def score_split(
         split: its name.
         train_hashes: `data.audit.image_hashes` of the training images; without them copies are not told apart.
         temperature: that is folded into the model.
+        seed: of the intervals.
 
     Returns:
         What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
@@ -111,9 +113,13 @@ def score_split(
     if train_hashes is not None and split != "train":
         known = set(train_hashes)
         has_twin = np.array([digest in known for digest in image_hashes(part.images)])
-    result = evaluate(part.labels, probabilities, part.class_names, has_twin=has_twin, temperature=temperature)
+    result = evaluate(
+        part.labels, probabilities, part.class_names, seed=seed, has_twin=has_twin, temperature=temperature
+    )
     if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
-        result["calibration_check"] = calibration_check(part.labels, undo_temperature(probabilities, temperature))
+        result["calibration_check"] = calibration_check(
+            part.labels, undo_temperature(probabilities, temperature), seed=seed
+        )
     return result
 
 
@@ -138,8 +144,8 @@ def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: 
 
 def _score(
     predictor: Predictor, part: Dataset, split: str, name: str, hashes: Sequence[str] | None, tta: bool
-) -> dict[str, Any]:
-    """One split's figures, printed as they come."""
+) -> tuple[dict[str, Any], np.ndarray]:
+    """One split's figures, printed as they come, and the probabilities of the single view."""
     import numpy as np
 
     from fer_tf import evaluation
@@ -150,14 +156,15 @@ def _score(
     probabilities = predictor.predict(part.images)
     single_ms = 1000 * (time.perf_counter() - start) / len(part)
     temperature = predictor.metadata.get("temperature")
-    result = score_split(probabilities, part, split, train_hashes=hashes, temperature=temperature)
+    seed = predictor.metadata.get("config", {}).get("seed", 0)  # the intervals are then those that train gave
+    result = score_split(probabilities, part, split, train_hashes=hashes, temperature=temperature, seed=seed)
     print(format_split(result, part, split, name))
     if tta:
         start = time.perf_counter()
         views = [predictor.predict(view) for view in evaluation.tta_views(part.images)]
         tta_ms = 1000 * (time.perf_counter() - start) / len(part)
         averaged = np.mean(views, axis=0)
-        figures = score_split(averaged, part, split, train_hashes=hashes)
+        figures = score_split(averaged, part, split, train_hashes=hashes, seed=seed)
         result["tta"] = {"num_views": len(views), "ms_per_image": tta_ms, "single_ms_per_image": single_ms, **figures}
         against = evaluation.compare(part.labels, averaged, probabilities)
         print(
@@ -165,14 +172,16 @@ def _score(
             f" instead of {single_ms:.2f} ms\n\n{evaluation.format_summary(figures)}\n\n"
             + evaluation.format_comparison(against, f"{len(views)} views", "one view")
         )
-    return result
+    return result, probabilities
 
 
-def _compare(predictor: Predictor, other: Predictor, part: Dataset, path: Path, other_path: Path) -> dict[str, Any]:
+def _compare(
+    probabilities: np.ndarray, other: Predictor, part: Dataset, path: Path, other_path: Path
+) -> dict[str, Any]:
     from fer_tf.evaluation import compare, format_comparison
 
     assert part.images is not None
-    comparison = compare(part.labels, predictor.predict(part.images), other.predict(part.images))
+    comparison = compare(part.labels, probabilities, other.predict(part.images))
     same_name = path.name == other_path.name
     names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
     print(format_comparison(comparison, *names))
@@ -216,8 +225,8 @@ def _load_data(
         return run_data(directory, run_config(directory), args.data), True
     if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
         # The cut that training made, or images that were trained on would be scored.
-        config = metadata["config"]
-        cut = {key: config[key] for key in ("seed", "validation_fraction")}
+        config = metadata.get("config", {})
+        cut = {key: config[key] for key in ("seed", "validation_fraction") if key in config}
         data = load_dataset(args.data, classes=metadata["class_names"], **cut)
     return data, False
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from fer_tf.video import VideoWriter
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_QUANTIZATIONS = ("float32", "float16", "dynamic", "int8")  # in the order in which --run looks for a .tflite
+# The order in which --run looks for a .tflite: the one closest to the trained model first.
+_QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
 _PROGRESS_SECONDS = 2.0
 _log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
         for row in result:
             show(row)
         report.done(str(path), len(result))
-    for source in [*videos, *cameras]:
+    sources: list[Path | int] = [*videos, *cameras]
+    for source in sources:
         name = f"camera {source}" if isinstance(source, int) else str(source)
         try:
             num_faces = _watch(source, classifier, not args.no_detect, outputs.get(source), show)
@@ -147,7 +149,7 @@ class _Report:
 
     def skip(self, error: InputError) -> None:
         if self.single:
-            raise error
+            raise InputError(printable(str(error))) from error
         self._num_skipped += 1
         if str(error) not in self._said:  # a missing package would be named once a file
             _log.warning("skipped: %s", printable(str(error)))
@@ -201,9 +203,14 @@ def _output_paths(
     """Where each annotated picture or video goes: no two to the same place, none onto an input."""
     if folder is None:
         return {}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--annotate {folder}: {error.strerror}; name a folder that can be written to") from error
     taken = {path.resolve() for path in (*pictures, *videos)}
     outputs: dict[Path | int, Path] = {}
-    for source in (*pictures, *videos, *cameras):
+    sources: list[Path | int] = [*pictures, *videos, *cameras]
+    for source in sources:
         if isinstance(source, int):
             stem, suffix = f"camera{source}", ".mp4"
         else:
@@ -229,7 +236,8 @@ def _picture_rows(path: Path, classifier: EmotionClassifier, detect: bool, outpu
     image = faces.open_image(path)
     found = faces.find_faces(image, detect=detect)
     ranked = classifier.classify(np.stack([face.crop for face in found])) if found else []
-    rows = [Row(str(path), number, face.box, emotions) for number, (face, emotions) in enumerate(zip(found, ranked), 1)]
+    pairs = zip(found, ranked, strict=True)
+    rows = [Row(str(path), number, face.box, emotions) for number, (face, emotions) in enumerate(pairs, 1)]
     if output and rows:
         with artifacts.atomic_path(output) as temporary:
             faces.draw_faces(image, [(row.box, _label(row)) for row in rows]).save(temporary, quality=90)
@@ -271,7 +279,7 @@ def _watch(
                         writer = VideoWriter(target, fps=frames.fps, size=image.size)
                         stack.callback(writer.close)
                     annotated = faces.draw_faces(image, [(row.box, _label(row)) for row in rows])
-                    # A camera gives frames as we get to them: repeated, so that the video runs as fast as the world did.
+                    # A camera's frames come as we get to them: repeated, so that the video runs as fast as the world.
                     repeats = max(1, round(seconds * frames.fps) + 1 - num_written) if frames.is_camera else 1
                     for _ in range(repeats):
                         writer.write(annotated)

@@ -57,8 +57,9 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution, channels; range, mean and standard
-        deviation of the pixel values); `splits` (for each: counts, shares, imbalance, brightness and contrast by class,
-        blank images, surplus copies); `exact` and `near` (duplicates over all rows and from split to split).
+        deviation of the pixel values); `bounds` (from where on an image is called dark, bright or flat); `splits` (for
+        each: counts, shares, imbalance, brightness and contrast by class, blank images, surplus copies); `exact` and
+        `near` (duplicates over all rows and from split to split).
 
     Raises:
         InputError: if the data set has no image.
@@ -101,6 +102,7 @@ def audit(dataset: Dataset) -> dict[str, Any]:
             "mean": round(float(mean), 2),
             "std": round(float(std), 2),
         },
+        "bounds": {"dark": DARK_BELOW, "bright": BRIGHT_ABOVE, "flat": FLAT_BELOW},
         "splits": {
             split: {
                 **_class_findings(labels[rows], brightness[rows], contrast[rows], num_classes=len(dataset.class_names)),
@@ -124,10 +126,10 @@ def audit_text(findings: dict[str, Any]) -> str:
     Args:
         findings: what `audit` returned, or the same read back from JSON.
     """
-    image, splits, exact, near = (findings[key] for key in ("image", "splits", "exact", "near"))
+    image, splits, exact, near, bounds = (findings[key] for key in ("image", "splits", "exact", "near", "bounds"))
     synthetic = " (synthetic faces, drawn by a program)" if findings["synthetic"] else ""
     lines = [
-        f"Data: {findings['source']}{synthetic}, {findings['count']:,} images",
+        f"Data: {findings['source']}{synthetic}, {_images(findings['count'])}",
         f"  every image {image['width']}x{image['height']} pixels, {image['channels']} channel (grey), "
         f"{image['bits']} bits; values {image['minimum']} to {image['maximum']}, "
         f"mean {image['mean']:.1f}, standard deviation {image['std']:.1f}",
@@ -138,7 +140,7 @@ def audit_text(findings: dict[str, Any]) -> str:
         balance = f"largest class {ratio:.1f} times the smallest" if ratio else "a class has no image"
         lines += [
             "",
-            f"{split}: {found['count']:,} images, {balance}",
+            f"{split}: {_images(found['count'])}, {balance}",
             f"  {'class':{width}}  images   share  brightness  contrast",
         ]
         for name, count, share, brightness, contrast in zip(
@@ -153,8 +155,8 @@ def audit_text(findings: dict[str, Any]) -> str:
             lines.append(f"  {name:{width}}  {count:6d}  {share:6.1%}  {grey}")
         lines += [
             f"  blank (all pixels equal): {found['blank']:,}",
-            f"  very dark (mean below {DARK_BELOW}): {found['dark']:,}; very bright (above {BRIGHT_ABOVE}): "
-            f"{found['bright']:,}; hardly any contrast (standard deviation below {FLAT_BELOW}): {found['flat']:,}",
+            f"  very dark (mean below {bounds['dark']}): {found['dark']:,}; very bright (above {bounds['bright']}): "
+            f"{found['bright']:,}; hardly any contrast (standard deviation below {bounds['flat']}): {found['flat']:,}",
             f"  surplus exact copies: {found['surplus']:,}",
         ]
     lines += [
@@ -178,6 +180,10 @@ def audit_text(findings: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def _grey_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

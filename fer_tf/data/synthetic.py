@@ -232,8 +232,8 @@ def _action_units(labels: np.ndarray, chance: _Chance) -> dict[int, np.ndarray]:
 def _pose(units: dict[int, np.ndarray], chance: _Chance) -> _Sketch:
     """Coordinates of a head that is shifted, tilted, scaled and turned, over a background."""
     grid = (np.arange(IMAGE_SIZE, dtype=np.float32) + 0.5) * _PIXEL - 1.0
-    roll, scale = chance.spread(0.3), 1.14 + chance.spread(0.13)
-    shift_x, shift_y = grid - chance.spread(0.14), grid[:, None] - chance.spread(0.12)
+    roll, scale = chance.spread(0.28), 1.15 + chance.spread(0.13)
+    shift_x, shift_y = grid - chance.spread(0.17), grid[:, None] - chance.spread(0.15)
     cosine, sine = np.cos(roll) / scale, np.sin(roll) / scale
     head_x = (cosine * shift_x + sine * shift_y) * (1.0 + chance.spread(0.1))
     head_y = cosine * shift_y - sine * shift_x

@@ -1,0 +1,49 @@
+"""Shared by the test files: a small learnable data set, and ImageNet-like weights in Keras's legacy .h5 layout."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+from fer_tf.data.dataset import Dataset
+
+
+def striped_faces(num_images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with one bright band whose height is the label: uint8 (n, 48, 48) and int64 (n,) in [0, 3)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_images) % 3
+    images = rng.integers(0, 60, (num_images, 48, 48), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[label * 16 : (label + 1) * 16] += np.uint8(120)
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    """48 training, 24 validation, 24 test images of three classes."""
+    images, labels = striped_faces(96)
+    split = np.array(["train"] * 48 + ["validation"] * 24 + ["test"] * 24)
+    return Dataset(labels, split, ("low", "mid", "high"), images=images, source="stripes", sha256="0" * 64)
+
+
+@pytest.fixture(scope="session")
+def imagenet_h5(tmp_path_factory) -> str:
+    """A file laid out as Keras's efficientnetb0_notop.h5, with random weights and lively BatchNorm statistics."""
+    import h5py
+    import keras
+    from keras.src.legacy.saving import legacy_h5_format
+
+    keras.utils.set_random_seed(1)
+    network = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    rng = np.random.default_rng(1)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            noise = [rng.normal(0, 0.1, value.shape) for value in (gamma, beta, mean)]
+            layer.set_weights([gamma + noise[0], beta + noise[1], mean + noise[2], variance * 0.1])
+    path = tmp_path_factory.mktemp("weights") / "efficientnetb0_notop.h5"
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, network)
+    return str(path)

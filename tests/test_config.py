@@ -1,0 +1,75 @@
+import argparse
+import dataclasses
+import json
+
+import pytest
+
+from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
+from fer_tf.errors import InputError
+
+
+def test_report_recipe_holds_the_training_reports_hyperparameters():
+    report = recipe("report")
+    assert (report.image_size, report.batch_size, report.weights) == (224, 32, "imagenet")
+    assert (report.optimizer, report.learning_rate, report.weight_decay) == ("adamw", 1e-4, 1e-4)
+    assert (report.schedule, report.plateau_factor, report.plateau_patience) == ("plateau", 0.5, 2)
+    assert (report.frozen_epochs, report.class_weights, report.precision) == (3, "balanced", "auto")
+
+
+def test_means_beyond_the_report_are_off_in_it():
+    report = recipe("report")
+    off = (
+        "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
+        "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "cache_features", "warmup_epochs",
+    )  # fmt: skip
+    assert not any(getattr(report, name) for name in off)
+    assert (report.stem_stride, report.stochastic_depth, report.batch_norm_momentum) == (2, 0.2, 0.99)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_survives_json(name):
+    config = recipe(name)
+    assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_recipe_is_named_with_the_known_ones():
+    with pytest.raises(InputError, match="unknown recipe 'b7': expected one of report, demo, scratch"):
+        recipe("b7")
+
+
+def test_unknown_key_names_the_nearest():
+    with pytest.raises(InputError, match="unknown setting 'learning_rte': did you mean 'learning_rate'"):
+        config_from_dict({"learning_rte": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_size": 0}, "batch_size 0: expected a whole number of at least 1"),
+        ({"batch_size": 1.5}, "batch_size 1.5: expected a whole number"),
+        ({"batch_size": True}, "batch_size True: expected a whole number"),
+        ({"dropout": float("nan")}, "dropout nan: expected a number from 0 to 0.95"),
+        ({"learning_rate": "fast"}, "learning_rate 'fast': expected a number"),
+        ({"optimizer": "adam"}, "optimizer 'adam': expected one of adamw, sgd"),
+        ({"flip": 1}, "flip 1: expected true or false"),
+        ({"teachers": [1]}, "teachers .*: expected a list of texts"),
+        ({"image_size": 16}, "image_size 16: expected a whole number from 32 to 512"),
+        ({"image_size": 64, "initial_image_size": 96}, "initial_image_size 96: expected 32 to image_size"),
+        ({"cache_features": True}, "cache_features needs an unaugmented phase 1"),
+    ],
+)
+def test_bad_value_says_what_was_expected(values, message):
+    with pytest.raises(InputError, match=message):
+        config_from_dict(values)
+
+
+def test_every_field_has_help_and_a_flag_that_sets_it():
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    assert config_arguments(parser.parse_args([])) == {}
+    for field in dataclasses.fields(Config):
+        assert field.metadata["help"]
+        value = {bool: "", tuple: "x"}.get(type(field.default), str(field.default))
+        words = [word for word in ("--" + field.name.replace("_", "-"), value) if word]
+        expected = True if type(field.default) is bool else ["x"] if type(field.default) is tuple else field.default
+        assert config_arguments(parser.parse_args(words)) == {field.name: expected}

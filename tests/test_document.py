@@ -1,0 +1,142 @@
+"""Both renderings of a document: their exact text, and that no text gets out of its place."""
+
+import html.parser
+
+import pytest
+
+from fer_tf.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+
+BLOCKS = [
+    Heading("First & last"),
+    Paragraph("One line\nof text, 5 < 6."),
+    Items(["a", "1. b"]),
+    Table(("name", "n"), [("x|y", "1.5 %"), ("z", "-")], "lr"),
+    Code("fer-tf train --data a_b.csv"),
+    Picture("curves", "Loss [nats]"),
+]
+
+
+def test_markdown():
+    assert to_markdown("A *title*", BLOCKS, {"curves": "figures/curves.png"}) == (
+        """\
+# A \\*title\\*
+
+## First &amp; last
+
+One line of text, 5 &lt; 6.
+
+- a
+- 1\\. b
+
+| name | n |
+| --- | ---: |
+| x\\|y | 1.5 % |
+| z | - |
+
+    fer-tf train --data a_b.csv
+
+![Loss \\[nats\\]](figures/curves.png)
+"""
+    )
+
+
+def test_html_body():
+    page = to_html("A <title>", BLOCKS, {"curves": "data:image/png;base64,AAAA"})
+    body = page[page.index("<body>") : page.index("</body>")]
+    assert body == (
+        """\
+<body>
+<h1>A &lt;title&gt;</h1>
+<nav aria-label="Sections"><ol><li><a href="#first-last">First &amp; last</a></li></ol></nav>
+<h2 id="first-last">First &amp; last</h2>
+<p>One line of text, 5 &lt; 6.</p>
+<ul><li>a</li><li>1. b</li></ul>
+<div class="wide" tabindex="0"><table><thead><tr><th>name</th><th class="r">n</th></tr></thead>\
+<tbody><tr><td>x|y</td><td class="r">1.5 %</td></tr><tr><td>z</td><td class="r">-</td></tr></tbody></table></div>
+<pre>fer-tf train --data a_b.csv</pre>
+<figure><img src="data:image/png;base64,AAAA" alt="Loss [nats]"><figcaption>Loss [nats]</figcaption></figure>
+"""
+    )
+    assert "<title>A &lt;title&gt;</title>" in page
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "<!-- comment",
+    "[link](http://example.org)",
+    "![picture](http://example.org/x.png)",
+    "**bold** _italic_ `code` ~~struck~~ $x$",
+    "# heading",
+    "a | b",
+    "back\\slash \\| \\<",
+    "&lt;already&gt;",
+    "line\nbreak\r\n\u2028and\x00control\x1b[31m",
+    "{title} {0} %s",
+    "- item",
+    "12) item",
+    "---",
+    "- - -",
+    "===",
+    "### heading",
+    "+",
+    "___",
+    "1.5",
+]
+PLAIN = [
+    Heading("x"),
+    Paragraph("x"),
+    Items(["x"]),
+    Table(("x", "b"), [("x", "x")], "lr"),
+    Code("x"),
+    Picture("p", "x"),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_is_text_in_both(name):
+    shown = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(name.split())
+    )
+    blocks = [
+        Heading(name),
+        Paragraph(name),
+        Items([name]),
+        Table((name, "b"), [(name, name)], "lr"),
+        Code(name),
+        Picture("p", name),
+    ]
+
+    found = _Texts()
+    found.feed(to_html(name, blocks, {"p": "data:image/png;base64,AAAA"}))
+    plain = _Texts()
+    plain.feed(to_html("x", PLAIN, {"p": "data:image/png;base64,AAAA"}))
+    assert found.tags == plain.tags  # the text has added no element
+    assert found.texts.count(shown) == 11
+
+    markdown_it = pytest.importorskip("markdown_it")
+    parser = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    found = _Texts()
+    found.feed(parser.render(to_markdown(name, blocks, {"p": "p.png"})))
+    plain = _Texts()
+    plain.feed(parser.render(to_markdown("x", PLAIN, {"p": "p.png"})))
+    assert found.tags == plain.tags
+    assert found.texts.count(shown) == 8  # all but the picture's, which is an attribute
+
+
+class _Texts(html.parser.HTMLParser):
+    """The elements of a page in order, and the texts between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.texts = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, sorted(name for name, _ in attributes)))
+
+    def handle_comment(self, data):
+        self.tags.append(("comment", []))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append(data.strip())

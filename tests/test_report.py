@@ -1,0 +1,538 @@
+"""The report of a small run: what stands in it, what is left out, and how a browser shows it."""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from fer_tf.artifacts import RunDirectory, write_json, write_text
+from fer_tf.commands.report import main
+from fer_tf.config import Config
+from fer_tf.data.dataset import Dataset
+from fer_tf.errors import InputError
+from fer_tf.evaluation import calibration_check, evaluate
+from fer_tf.report import FACE_FIGURES, write_audit, write_report
+
+NAMES = ("sad", "neutral", "disgust")
+HISTORY = """\
+phase,epoch,image_size,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy
+1,1,64,61,0.001,1.2,0.30,1.1,0.40
+1,2,64,59,0.001,1.1,0.42,1.0,0.45
+2,1,64,100,0.0001,0.9,0.55,0.8,0.60
+2,2,64,100,0.0001,0.7,0.70,0.7,0.65
+2,3,64,100,0.00005,0.6,0.80,0.9,0.62
+"""
+SECTIONS = [
+    "Experiment overview",
+    "Exploratory analysis",
+    "Configuration",
+    "Results by phase",
+    "Confusion matrix and analysis",
+    "Calibration",
+    "Exported models",
+    "Data audit",
+    "Limits and intended use",
+    "How to reproduce",
+    "Conclusion",
+]
+
+
+def make_run(path, *, class_names=NAMES, synthetic=False, test_split=True):
+    """A run with every file that the report reads, made without training."""
+    rng = np.random.default_rng(0)
+    splits = ("train", "validation", "test") if test_split else ("train", "validation")
+    num_classes = len(class_names)
+    labels = np.concatenate([np.arange(12) % num_classes, *(np.arange(40) % num_classes for _ in splits[1:])])
+    dataset = Dataset(
+        labels=labels,
+        split=np.repeat(splits, [12] + [40] * (len(splits) - 1)),
+        class_names=tuple(class_names),
+        images=rng.integers(0, 256, (len(labels), 48, 48), dtype=np.uint8),
+        source="faces.csv",
+        synthetic=synthetic,
+        sha256="ab" * 32,
+    )
+    run = RunDirectory.create(path)
+    write_json(run.config, {"recipe": "tiny", **Config(image_size=64, frozen_epochs=2, seed=7).to_dict()})
+    write_text(run.history, HISTORY)
+    write_audit(dataset, run)
+    figures, check = {}, {}
+    for split in splits[1:]:
+        part = dataset.take(split)
+        probabilities = rng.dirichlet(np.ones(num_classes), len(part)) * 0.6 + 0.4 * np.eye(num_classes)[part.labels]
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        twin = np.zeros(len(part), bool)
+        twin[:4] = True
+        figures[split] = evaluate(part.labels, probabilities, class_names, has_twin=twin, temperature=1.25)
+        if split == "validation":
+            check = calibration_check(part.labels, probabilities)
+    write_json(
+        run.metrics,
+        {
+            "command": "fer-tf train --data faces.csv",
+            "commit": "1234abc",
+            "machine": {"cpu": "Example 3000", "cores": 2, "memory_gib": 8.0, "system": "Linux x86_64"},
+            "versions": {"python": "3.11.0", "keras": "3.15.1"},
+            "data": {"source": "faces.csv", "sha256": "ab" * 32, "synthetic": synthetic},
+            "best": {"phase": 2, "epoch": 2, "val_accuracy": 0.65, "val_loss": 0.7},
+            "seconds": 420.0,
+            "temperature": 1.25,
+            "calibration": check,
+            "keras": figures,
+            "model_evaluate": {"train": {"loss": 0.5, "accuracy": 0.9}},
+            "baselines": {"majority class": 0.35},
+            "tflite": {"float32": figures},
+        },
+    )
+    return run
+
+
+def text_of(run):
+    """The Markdown without its escapes, which the tests of the document hold."""
+    return re.sub(r"\\([^\w\s])", r"\1", run.report_md.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def full_run(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("runs") / "full")
+    write_report(run)
+    return run
+
+
+@pytest.fixture
+def copied_run(full_run, tmp_path):
+    """The same run to change, without its report."""
+    run = RunDirectory(shutil.copytree(full_run.path, tmp_path / "run"))
+    run.report_md.unlink()
+    run.report_html.unlink()
+    return run
+
+
+def test_sections_stand_in_their_order_in_both(full_run):
+    assert re.findall(r"^## (.*)$", text_of(full_run), re.MULTILINE) == SECTIONS
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", full_run.report_html.read_text(encoding="utf-8")) == SECTIONS
+    assert text_of(full_run).startswith("# Training report: full\n")
+
+
+def test_results_by_phase_word_for_word(full_run):
+    text = text_of(full_run)
+    assert "| 1 (head alone) | 2 | 2 min | 0.001 | 1.200 to 1.100 | 42.0 % | 45.0 % (epoch 2) | 1.000 |" in text
+    assert (
+        "| 2 (all layers) | 3 | 5 min | 0.0001 to 5e-05 | 0.900 to 0.600 | 80.0 % | 65.0 % (epoch 2) | 0.700 |" in text
+    )
+    assert (
+        "With the backbone frozen the best accuracy on validation (selection split) is 45.0 %; training all layers "
+        "gained 20.0 points. The best epoch is epoch 2 of phase 2 (number 4 in the curves) with 65.0 % on validation "
+        "(selection "
+        "split). Training accuracy was then 70.0 %, 5.0 points above it." in text
+    )
+
+
+def test_figures_are_those_of_the_files(full_run):
+    text, metrics = text_of(full_run), json.loads(full_run.metrics.read_text())
+    for split, title in (("validation", "validation (selection split)"), ("test", "test")):
+        found = metrics["keras"][split]
+        low, high = found["accuracy_interval"]
+        accuracy = f"{100 * found['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        assert f"| Accuracy, {title} | {accuracy} |" in text
+        assert f"| {title} | 40 | {accuracy} |" in text
+        assert f"| {title} without copies in train | 36 |" in text
+        before, after = found["calibration_before"], found["calibration"]
+        assert f"| {title} | before temperature scaling | {before['ece']:.4f} |" in text
+        assert f"| {title} | as saved | {after['ece']:.4f} |" in text
+    assert "| train | 90.0 % | 0.500 |" in text
+    assert "| majority class | 35.0 % |" in text
+    assert "All of this section is the saved Keras model on test." in text
+    assert "A temperature of 1.250 was fitted on validation (selection split)" in text
+    assert "| seed | 7 |" in text and "| commit | 1234abc |" in text and f"| data, SHA-256 | {'ab' * 32} |" in text
+    assert "    fer-tf train --data faces.csv\n" in text
+    assert "| Processor | Example 3000 |" in text and "| keras | 3.15.1 |" in text
+    assert "| image_size | 64 | side of the network's input" in text
+    assert "4 of these images also stand in the training data" in text
+
+
+def test_the_selection_split_is_never_named_alone(full_run):
+    """Every line of a figure on validation says what the split was for."""
+    for line in text_of(full_run).splitlines():
+        if re.search(r"\| validation\b", line):
+            assert "selection split" in line, line
+
+
+def test_pictures_are_inside_the_page_and_beside_the_markdown(full_run):
+    page, text = full_run.report_html.read_text(encoding="utf-8"), text_of(full_run)
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    names = re.findall(r"\]\(figures/(\w+)\.png\)", text)
+    assert names == [
+        "class_balance",
+        "mean_faces",
+        "contact_sheet",
+        "curves",
+        "confusion_matrix",
+        "class_scores",
+        "reliability",
+    ]
+    assert len(sources) == len(names)
+    for source, name in zip(sources, names, strict=True):
+        kind, data = source.split(",", 1)
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == full_run.figure(name).read_bytes()
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert re.findall(r'(?:src|href)="(?!data:|#)', page) == []
+
+
+def test_faces_can_be_left_out(copied_run):
+    run = copied_run
+    run.figure("confident_errors").write_bytes(run.figure("mean_faces").read_bytes())
+    write_report(run)
+    assert all(f"figures/{name}.png" in text_of(run) for name in FACE_FIGURES)
+    write_report(run, faces=False)
+    assert not any(f"{name}.png" in text_of(run) for name in FACE_FIGURES)
+    assert "figures/curves.png" in text_of(run)
+    page = run.report_html.read_text(encoding="utf-8")
+    assert base64.b64encode(run.figure("mean_faces").read_bytes()).decode() not in page
+
+
+def test_exported_files_side_by_side(copied_run):
+    """What training, `evaluate` and `export_tflite` measured on a file stands in one row."""
+    run = copied_run
+    metrics = json.loads(run.metrics.read_text())
+    scores = {"accuracy": 0.5, "macro_f1": 0.4}
+    metrics["keras"] = {split: {**found, **scores} for split, found in metrics["keras"].items()}
+    metrics["tflite"] = {"float32": {"validation": scores, "test": scores}}
+    metrics["models"] = {"model-int8.tflite": {"test": {"accuracy": 0.45, "macro_f1": 0.375}}, "model.keras": {}}
+    write_json(run.metrics, metrics)
+    run.tflite("float32").write_bytes(bytes(1_500_000))
+    paired = {"difference": -0.025, "difference_interval": [-0.075, 0.025], "agreement": 0.9}
+    card = {
+        "quantization": "int8",
+        "size_bytes": 400_000,
+        "latency_ms": 0.5,
+        "machine": {"cpu": "Example 3000"},
+        "validation": {"accuracy": 0.475, "macro_f1": 0.39, "max_probability_difference": 0.08, **paired},
+        "tried": [
+            {
+                "quantization": "int8",
+                "size_bytes": 400_000,
+                "latency_ms": 0.5,
+                "accuracy": 0.475,
+                "macro_f1": 0.39,
+                **paired,
+            },
+            {
+                "quantization": "dynamic",
+                "size_bytes": 450_000,
+                "latency_ms": 2,
+                "accuracy": 0.2,
+                "macro_f1": 0.1,
+                **paired,
+            },
+        ],
+    }
+    write_json(run.scorecard("int8"), card)
+    write_json(
+        run.scorecard("float16"), {"validation": {"accuracy": 0.3, "macro_f1": 0.2, "source": "b.npz", "sha256": "cd"}}
+    )
+    write_report(run)
+    text = text_of(run)
+    start = text.index("| file | size |")
+    assert text[start : text.index("\n\n", start)] == (
+        """\
+| file | size | accuracy, validation (selection split) | macro-F1 | accuracy, test | macro-F1 | points against Keras \
+(95 %) | same class as Keras | largest difference of a score | one image, one thread |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| Keras | - | 50.0 % | 0.400 | 50.0 % | 0.400 | - | - | - | - |
+| float32 .tflite | 1.50 MB | 50.0 % | 0.400 | 50.0 % | 0.400 | - | - | - | - |
+| int8 .tflite | 0.40 MB | 47.5 % | 0.390 | 45.0 % | 0.375 | -2.50 (-7.50 to +2.50) | 90.0 % | 0.08 | 0.50 ms |
+| float16 .tflite on b.npz | - | 30.0 % | 0.200 | - | - | - | - | - | - |
+| dynamic, tried and not kept | 0.45 MB | 20.0 % | 0.100 | - | - | -2.50 (-7.50 to +2.50) | 90.0 % | - | 2.00 ms |"""
+    )
+    assert "Times are medians of one prediction on Example 3000; another processor has others." in text
+    assert "Exported it reaches 50.0 % as float32 .tflite and 45.0 % as int8 .tflite." in text
+
+
+def test_synthetic_runs_say_so_in_title_and_figures(tmp_path):
+    run = make_run(tmp_path / "demo", synthetic=True)
+    write_report(run)
+    text = text_of(run)
+    assert text.startswith("# Training report on synthetic faces: demo\n")
+    assert "<title>Training report on synthetic faces: demo</title>" in run.report_html.read_text(encoding="utf-8")
+    assert "| Accuracy, synthetic test |" in text
+    assert "synthetic validation (selection split)" in text
+    assert not re.search(r"(?<![Ss]ynthetic )validation \(selection split\)", text)
+    for caption in re.findall(r"!\[(.*?)\]\(", text):
+        assert "synthetic" in caption
+
+
+def test_a_run_without_a_test_split_says_what_that_means(tmp_path):
+    run = make_run(tmp_path / "run", test_split=False)
+    write_report(run)
+    assert "All of this section is the saved Keras model on validation (selection split)." in text_of(run)
+    assert "There is no test split, so no figure is free of this." in text_of(run)
+
+
+def test_what_a_run_lacks_is_said_plainly(tmp_path):
+    run = RunDirectory.create(tmp_path / "bare")
+    write_json(run.config, {"image_size": 64, "seed": 0})
+    write_report(run)
+    text = text_of(run)
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    for sentence in (
+        "The run has no metrics: it has not ended, or has not been evaluated.",
+        "The run has no audit of its data.",
+        "The run has no history: no epoch has ended.",
+        "There is no confusion matrix: the model was not evaluated on any split.",
+        "No .tflite file of this run was scored.",
+        "The command was not recorded",
+        "The commit was not recorded.",
+        "The run has no evaluated model, so there is nothing to conclude yet.",
+    ):
+        assert sentence in text
+    assert "![" not in text and "<img" not in run.report_html.read_text(encoding="utf-8")
+
+
+def test_data_audit_in_words(copied_run):
+    run = copied_run
+    write_report(run)
+    assert "- All 92 images are different.\n- No image of one split has an exact or near copy in another.\n" in text_of(
+        run
+    )
+    findings = json.loads(run.audit.read_text())
+    findings["exact"].update(
+        unique=80, groups=5, largest=3, conflicting=2, conflicts=[{"labels": ["sad", "neutral"], "groups": 2}]
+    )
+    findings["exact"]["across"][0]["images"] = 4
+    findings["near"]["across"][1].update(images=3, conflicting=1)
+    write_json(run.audit, findings)
+    write_report(run)
+    assert (
+        "- Of 92 images 80 are different; 5 of them occur more than once (the most frequent 3 times).\n"
+        "- 2 groups of copies carry different labels (most often sad and neutral: 2): no model can be right about all "
+        "of them.\n"
+        "- 4 validation images (10.0 %) also stand in train.\n"
+        "- 3 further test images have a near twin in train, of which 1 with another label.\n"
+    ) in text_of(run)
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        ({"weights": "none"}, "The weights start at random, so there is no frozen phase"),
+        ({"weights": "none"}, "Training takes all layers for at most 40 epochs (BatchNorm trained too)"),
+        ({"frozen_epochs": 1}, "Phase 1 trains the new head alone for 1 epoch at a learning rate of 0.0001"),
+        ({"frozen_epochs": 0}, "The backbone starts from the weights imagenet; the frozen phase is left out."),
+        ({"schedule": "cosine", "warmup_epochs": 2.0}, "falling along a cosine after 2 epochs of warm-up"),
+        ({"class_weights": "sqrt"}, "The loss weights each class by the root of n / (classes x count)."),
+        ({"class_weights": "none"}, "The loss is not weighted by class."),
+    ],
+)
+def test_strategy_follows_the_settings(tmp_path, settings, sentence):
+    run = RunDirectory.create(tmp_path / "run")
+    write_json(run.config, Config(**settings).to_dict())
+    write_report(run)
+    assert sentence in text_of(run)
+
+
+def test_no_validation_figures_in_the_history(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    write_json(run.config, {"image_size": 64})
+    write_text(
+        run.history, "phase,epoch,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy\n2,1,9,0.1,1,0.5,,\n"
+    )
+    write_report(run)
+    assert "| 2 (all layers) | 1 | 9 s | 0.1 | 1.000 | 50.0 % | - | - |" in text_of(run)
+    assert "No epoch was scored on a validation split." in text_of(run)
+
+
+def test_class_names_are_text(tmp_path):
+    names = ("<script>alert(1)</script>", "sad | [x](http://e.org) *b*", "{z}$x$")
+    run = make_run(tmp_path / "run", class_names=names)
+    write_report(run)
+    page, text = run.report_html.read_text(encoding="utf-8"), run.report_md.read_text(encoding="utf-8")
+    assert "<script" not in page and "<script" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "sad | [x](http://e.org) *b*" in page
+    assert r"sad \| \[x\](http://e.org) \*b\*" in text
+
+
+# --- The command ---
+
+
+def test_command_writes_both_and_says_where(full_run, capsys):
+    assert main(["--run", str(full_run.path)]) == 0
+    assert capsys.readouterr().out == f"wrote {full_run.report_md}\nwrote {full_run.report_html}\n"
+
+
+def test_command_without_faces(copied_run):
+    assert main(["--run", str(copied_run.path), "--no-faces"]) == 0
+    assert "mean_faces" not in text_of(copied_run)
+
+
+@pytest.mark.parametrize(
+    "break_it, words",
+    [
+        (lambda run: shutil.rmtree(run.path), "no run at"),
+        (lambda run: run.config.unlink(), "no run at"),
+        (lambda run: run.metrics.write_text("{"), "no JSON"),
+        (lambda run: run.metrics.write_text('{"keras": {"test": {"accuracy": 1}}}'), "do not fit together"),
+        (lambda run: run.metrics.write_text('{"keras": 5}'), "do not fit together"),
+        (lambda run: run.audit.write_text('{"splits": {}}'), "do not fit together"),
+        (lambda run: run.history.write_text("phase,epoch,loss\n1,1,0.5\n1,2,x\n"), "history.csv row 3"),
+        (lambda run: run.history.write_text("a,b\n1,2\n"), "do not fit together"),
+    ],
+)
+def test_a_broken_run_gets_one_line_and_status_2(copied_run, capsys, break_it, words):
+    run = copied_run
+    break_it(run)
+    assert main(["--run", str(run.path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fer-tf report: error: ") and err.count("\n") == 1 and words in err
+    assert not run.report_md.exists() and not run.report_html.exists()
+
+
+def test_write_report_raises_input_error(tmp_path):
+    with pytest.raises(InputError, match="cannot read"):
+        write_report(RunDirectory(tmp_path / "nothing"))
+
+
+# --- In a real browser ---
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Chromium:
+    """A headless Chromium, spoken to over its DevTools pipe (one JSON message after another, each ended by a NUL)."""
+
+    def __init__(self, profile):
+        # The browser reads from descriptor 3 and writes to 4, so ours must stay clear of these.
+        read_end, self._write = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
+        self._read, write_end = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
+
+        def hand_over():
+            os.dup2(read_end, 3)
+            os.dup2(write_end, 4)
+
+        flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
+        flags += " --disable-component-update --disable-sync --disable-dev-shm-usage --remote-debugging-pipe"
+        self.process = subprocess.Popen(
+            [CHROMIUM, *flags.split(), f"--user-data-dir={profile}"],
+            preexec_fn=hand_over,
+            pass_fds=(3, 4),
+            env={**os.environ, "TMPDIR": str(profile)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(read_end)
+        os.close(write_end)
+        self._number, self._left, self.events = 0, b"", []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    _session = None
+
+    def call(self, method, **parameters):
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _receive(self):
+        while b"\0" not in self._left:
+            part = os.read(self._read, 1 << 20)
+            assert part, "Chromium has ended"
+            self._left += part
+        message, self._left = self._left.split(b"\0", 1)
+        message = json.loads(message)
+        if "method" in message:
+            self.events.append(message)
+        return message
+
+    def open(self, path, width):
+        """Shows a page in a window of this width; returns once it is loaded."""
+        self.events.clear()
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        end = time.monotonic() + 30
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            assert time.monotonic() < end
+            self._receive()
+
+    def value(self, expression):
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+
+    def screenshot(self):
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
+        return base64.b64decode(picture["data"])
+
+    def close(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self._read)
+        os.close(self._write)
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    browser = Chromium(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory):
+    names = (
+        "<script>document.title = 'taken'</script>",
+        "a" * 60,
+        "sad",
+        "neutral",
+        *(f"emotion {i}" for i in range(8)),
+    )
+    run = make_run(tmp_path_factory.mktemp("runs") / ("long-name-" * 12), class_names=names)
+    write_report(run)
+    return run
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["full_run", "hostile_run"])
+def test_page_in_chromium(chromium, request, name, width):
+    run = request.getfixturevalue(name)
+    chromium.open(run.report_html, width)
+    assert chromium.value("document.documentElement.scrollWidth") <= width
+    assert chromium.value("innerWidth") == width
+    assert chromium.value("document.title") == f"Training report: {run.path.name}"
+    pictures = chromium.value("[...document.images].map(image => [image.naturalWidth, image.width])")
+    assert len(pictures) == 7 and all(natural > 0 and 0 < shown <= width for natural, shown in pictures)
+    bad = [
+        event
+        for event in chromium.events
+        if event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+    ]
+    assert bad == []
+    asked = [
+        event["params"]["request"]["url"] for event in chromium.events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert all(url.startswith(("file:", "data:")) for url in asked)
