@@ -13,7 +13,7 @@ from fer_tf.errors import InputError
 
 def _field(
     default: Any, text: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
-):
+) -> Any:
     """A field with its help text and what it admits: one of `choices`, or a number in [low, high]."""
     return dataclasses.field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
@@ -137,7 +137,8 @@ class Config:
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
     """The value in its field's type, or an InputError."""
-    kind, low, high, choices = type(field.default), *(field.metadata[key] for key in ("low", "high", "choices"))
+    kind: Any = type(field.default)
+    low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

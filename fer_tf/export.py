@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from fer_tf.data.dataset import IMAGE_SIZE
 from fer_tf.data.preprocessing import preprocess
 from fer_tf.errors import InputError
-from fer_tf.quantization import IMAGE_SIZE, check_quantization, quantize
+from fer_tf.quantization import check_quantization, quantize
 
 
 def export_tflite(
@@ -152,8 +153,9 @@ def _with_folded_stem(
     kernel = keras.ops.convert_to_numpy(stem.kernel)  # (height, width, 3, filters)
     channels, folded = [grey], [np.tensordot(kernel, scale, (2, 0))]
     if np.any(shift):
-        # 255 and not 1: the two channels then share their range, and in int8 their scale.
-        channels.append(keras.ops.full_like(grey, 255.0))
+        # 255 and not 1: the two channels then share their range, and in int8 their scale. An array and not `ops.full`:
+        # that stays an operator, and one that XNNPACK does not run.
+        channels.append(np.full(grey.shape, 255, np.float32))
         folded.append(np.tensordot(kernel, shift / 255.0, (2, 0)))
     x = keras.ops.concatenate(channels, axis=-1) if len(channels) > 1 else grey
     x = padding.__class__.from_config(padding.get_config())(x)

@@ -7,8 +7,10 @@ import os
 import platform
 from typing import Any
 
+from fer_tf import __version__
+
 _PACKAGES = (
-    "fer_tf", "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "pandas", "scikit-learn",
+    "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "pandas", "scikit-learn",
     "litert-quantizer", "opencv-python-headless",
 )  # fmt: skip
 
@@ -52,7 +54,7 @@ def load_average() -> float | None:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of those of our packages that are installed."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "fer_tf": __version__}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

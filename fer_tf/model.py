@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -175,17 +175,32 @@ def _load_imagenet(backbone: keras.Model, path: str) -> None:
     normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, *rest = normalization.get_weights()
     normalization.set_weights([mean, variance * _IMAGENET_STDDEV, *rest])
-    normalization.finalize_state()
+    _finalize(normalization)
 
 
 def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
     theirs, ours = source.get_weights(), target.get_weights()
     if [value.shape for value in theirs] != [value.shape for value in ours]:
         raise InputError(f"{name} holds another network's weights: expected a model that fer_tf trained")
-    target.set_weights(theirs)
-    for layer in target.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
+    set_weights(target, theirs)
+
+
+def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
+    """Gives a classifier or a backbone all its weights, in Keras's order.
+
+    Plain `set_weights` leaves the Normalization layer computing with the mean and variance that it was built with.
+    """
+    model.set_weights(weights)
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            for inner in layer.layers:
+                _finalize(inner)
+        _finalize(layer)
+
+
+def _finalize(layer: keras.layers.Layer) -> None:
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
 
 
 def load_classifier(path: str | Path) -> keras.Model:

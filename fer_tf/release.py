@@ -63,7 +63,7 @@ def release(
     *,
     keras_predictor: Predictor,
     dataset: Dataset,
-    num_calibration: int = 512,
+    num_calibration: int = 256,
     max_drop: float = 0.5,
     seed: int = 0,
 ) -> Released:

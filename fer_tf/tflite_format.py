@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
+from fer_tf.data.dataset import IMAGE_SIZE
 
 INPUT_NAME = "images"
 OUTPUT_NAME = "probabilities"
@@ -182,8 +183,8 @@ def _convention_metadata(description: str, licence: str) -> bytes:
         return builder.EndVector()
 
     builder.StartObject(2)  # ImageSize
-    builder.PrependUint32Slot(0, 48, 0)
-    builder.PrependUint32Slot(1, 48, 0)
+    builder.PrependUint32Slot(0, IMAGE_SIZE, 0)
+    builder.PrependUint32Slot(1, IMAGE_SIZE, 0)
     size = builder.EndObject()
     image = table(2, {1: size}, {0: _GRAYSCALE})  # ImageProperties
     image_content = table(3, {1: image}, {0: _IMAGE_PROPERTIES})

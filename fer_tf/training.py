@@ -34,6 +34,7 @@ from fer_tf.model import (
     head_model,
     logits_model,
     set_trainable,
+    set_weights,
 )
 
 logger = logging.getLogger(__name__)
@@ -244,8 +245,9 @@ class State:
     def _read(cls, path: Path) -> State:
         with np.load(path, allow_pickle=False) as file:
             names = sorted(file.files)
-            arrays = {kind: [file[name] for name in names if name.startswith(f"{kind}_")] for kind in cls._ARRAYS}
-            return cls(**json.loads(file["plain"].tobytes()), **arrays)
+            values = json.loads(file["plain"].tobytes())
+            values |= {kind: [file[name] for name in names if name.startswith(f"{kind}_")] for kind in cls._ARRAYS}
+            return cls(**values)
 
 
 def _values(variables: list[Any]) -> list[np.ndarray]:
@@ -540,7 +542,7 @@ def train(
         segment.fit(train_split, validation, targets, image_weights, policy=policy, tensorboard=tensorboard)
     model = _build(config, config.image_size, train_split.num_classes, "float32")
     final = state.average or state.weights
-    model.set_weights(load_weights(run.best_weights) if state.best else final)
+    set_weights(model, load_weights(run.best_weights) if state.best else final)
     return model, state
 
 
@@ -584,7 +586,7 @@ class _Segment:
         frozen = state.phase == 1
         model = _build(config, self.image_size, train_split.num_classes, policy)
         set_trainable(model, backbone=not frozen, batch_norm=config.train_batch_norm)
-        model.set_weights(state.weights)
+        set_weights(model, state.weights)
         steps = -(-len(targets) // config.batch_size)
 
         def plan(epoch: int) -> EpochPlan:
@@ -604,6 +606,10 @@ class _Segment:
             trainer = self.feed.fit_model(core, self.image_size)
             data = self.feed.make_train_dataset(train_split.images, plan, epochs=epochs, **batches)
         optimizer = _make_optimizer(config, state.phase, steps)
+        if (
+            policy == "mixed_float16"
+        ):  # compile would not: the model that fit sees is float32 around a half-precision core
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         trainer.compile(
             optimizer,
             keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -611,8 +617,12 @@ class _Segment:
             # XLA on a CPU is several times slower than TensorFlow's own kernels.
             jit_compile=False if keras.backend.backend() == "tensorflow" and not on_gpu() else "auto",
         )
+        # Made here and not in the first step, the optimiser's and the metrics' variables save tracing that step twice.
+        trainer.optimizer.build(trainer.trainable_variables)
+        nothing = np.zeros((1, train_split.num_classes), np.float32)
+        trainer.compute_metrics(None, nothing, nothing)
+        trainer.reset_metrics()
         if state.optimizer:
-            trainer.optimizer.build(trainer.trainable_variables)
             _assign(trainer.optimizer.variables, state.optimizer)
         logger.info(
             "phase %d: %s, %d px, epochs %d to %d, %d images in %d steps, %s",

@@ -84,9 +84,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"\n{_FORMAT[part](figures[part], figures)}", flush=True)
     if "pipeline" in figures and "train" in figures:
         print(f"\n{_feed_margin(figures)}")
-    for reason in dict.fromkeys(figures["left_out"].values()):
-        names = [part for part, why in figures["left_out"].items() if why == reason]
-        print(f"\nLeft out: {', '.join(names)}: {reason}")
+    if figures["left_out"]:
+        print(f"\n{_left_out(figures['left_out'])}")
     if args.output:
         write_json(args.output, figures)
         print(f"\nWrote {args.output}")
@@ -152,20 +151,18 @@ def _models(args: argparse.Namespace) -> list[Path]:
 
 def _missing(models: Sequence[Path]) -> dict[str, str]:
     """The parts that cannot be measured here, each with the reason."""
-    extra = "pip install 'fer_tf[train]'"
-    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    backend = _backend()
+    needs_tensorflow = "needs Keras and TensorFlow: pip install 'fer_tf[train]'"
+    needs_backend = needs_tensorflow if backend == "tensorflow" else f"needs Keras and its backend {backend}"
     missing: dict[str, str] = {}
-    if not _installed("tensorflow") or not _installed("keras"):
-        missing |= dict.fromkeys(("decode", "pipeline"), f"needs TensorFlow: {extra}")
+    if not _installed("keras") or not _installed("tensorflow"):
+        missing |= dict.fromkeys(("decode", "pipeline"), needs_tensorflow)
     elif backend != "tensorflow":
         missing |= dict.fromkeys(("decode", "pipeline"), f"tf.data's part, and KERAS_BACKEND is {backend}")
     if not _can_run_keras():
-        missing["train"] = f"needs Keras with its backend: {extra}"
-    timed = [path for path in models if path.suffix.lower() == ".tflite" or _can_run_keras()]
-    if not timed:
-        no_model = "no model to time: name one by --model FILE or --run DIR"
-        needs_keras = f"needs Keras with its backend, or a .tflite: {extra}"
-        missing["startup"] = needs_keras if models else no_model
+        missing["train"] = needs_backend
+    if not _timed(models):
+        missing["startup"] = needs_backend if models else "no model to time: name one by --model FILE or --run DIR"
         if not _can_run_keras():
             missing["latency"] = missing["startup"]
     return missing
@@ -175,8 +172,17 @@ def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
+def _backend() -> str:
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
+
+
 def _can_run_keras() -> bool:
-    return _installed("keras") and _installed(os.environ.get("KERAS_BACKEND") or "tensorflow")
+    return _installed("keras") and _installed(_backend())
+
+
+def _timed(models: Sequence[Path]) -> list[Path]:
+    """The models that can be opened here."""
+    return [path for path in models if path.suffix.lower() == ".tflite" or _can_run_keras()]
 
 
 def _check_output(path: Path) -> None:
@@ -235,8 +241,7 @@ def _latency(args: argparse.Namespace, config: Config, models: Sequence[Path]) -
 def _startup(args: argparse.Namespace, config: Config, models: Sequence[Path]) -> list[dict[str, Any]]:
     from fer_tf import benchmark
 
-    timed = [path for path in models if path.suffix.lower() == ".tflite" or _can_run_keras()]
-    return [benchmark.startup(path, seconds=args.seconds) for path in timed]
+    return [benchmark.startup(path, seconds=args.seconds) for path in _timed(models)]
 
 
 # --- Tables ---
@@ -299,6 +304,14 @@ def _format_train(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
         "fit's own work. input: what fit takes longer when each batch is made for it. Medians; small differences are",
         "noise.",
     )
+
+
+def _left_out(reasons: dict[str, str]) -> str:
+    parts = [
+        f"{', '.join(part for part, why in reasons.items() if why == reason)}: {reason}"
+        for reason in dict.fromkeys(reasons.values())
+    ]
+    return "Left out: " + "; ".join(parts)
 
 
 def _feed_margin(figures: dict[str, Any]) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +34,7 @@ def parse_classes(text: str) -> list[str]:
     return names
 
 
-def load_data(
-    path: str | None, config: Config, *, classes: list[str] | None = None, limit: int = 0
-) -> Dataset:
+def load_data(path: str | None, config: Config, *, classes: list[str] | None = None, limit: int = 0) -> Dataset:
     """The data at a path, or the embedded synthetic faces.
 
     Args:
@@ -51,9 +52,7 @@ def load_data(
     else:
         from fer_tf.data.fer2013 import load_dataset
 
-        dataset = load_dataset(
-            path, classes=classes, seed=config.seed, validation_fraction=config.validation_fraction
-        )
+        dataset = load_dataset(path, classes=classes, seed=config.seed, validation_fraction=config.validation_fraction)
     return dataset.rows(_limited(dataset, limit, config.seed)) if limit else dataset
 
 
@@ -88,9 +87,7 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "synthetic": dataset.synthetic,
         "class_names": list(dataset.class_names),
-        "counts": {
-            split: [int(count) for count in dataset.counts(split)] for split in SPLITS if dataset.has(split)
-        },
+        "counts": {split: [int(count) for count in dataset.counts(split)] for split in SPLITS if dataset.has(split)},
     }
 
 
@@ -128,6 +125,30 @@ def run_config(run: RunDirectory) -> Config:
     values = read_json(run.config)
     values.pop("recipe", None)
     return config_from_dict(values)
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keeps TensorFlow's start-up notices off stderr, where they would drown our own lines.
+
+    They come from its native code before any setting of its log level is read, so the file descriptor itself is
+    pointed elsewhere while the block imports it.
+    """
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+            import keras
+
+            if keras.backend.backend() == "tensorflow":
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()  # the search for a GPU has its own notices
+                tf.get_logger().setLevel("ERROR")  # retracing: each model of a run is traced once, on purpose
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def commit() -> str | None:

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantization", metavar="MODE", default=AUTO, help=f"{', '.join(MODES)} (%(default)s)")
     parser.add_argument("--data", metavar="PATH", help="data to calibrate and score with; the run's own without")
     parser.add_argument(
-        "--num-calibration", metavar="N", type=int, default=512, help="training images for calibration (%(default)s)"
+        "--num-calibration", metavar="N", type=int, default=256, help="training images for calibration (%(default)s)"
     )
     parser.add_argument(
         "--max-drop",

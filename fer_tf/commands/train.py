@@ -32,6 +32,7 @@ from fer_tf.commands.common import (
     load_data,
     parse_classes,
     public_description,
+    quiet_start,
     run_config,
     run_data,
 )
@@ -39,15 +40,16 @@ from fer_tf.config import RECIPES, Config, add_config_arguments, config_argument
 from fer_tf.data.dataset import SPLITS, Dataset
 from fer_tf.errors import InputError
 from fer_tf.machine import machine, versions
+from fer_tf.quantization import MODES
 
 if TYPE_CHECKING:
     import keras
 
-    from fer_tf.training import State
+    from fer_tf.inference import Predictor
 
 logger = logging.getLogger(__name__)
 
-QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8", "int8_mixed", "auto")
+_ERRORS_SHOWN = 24
 _LINEAR_BASELINE_IMAGES = 8000  # a logistic regression on more pixels takes longer than the demo itself
 
 
@@ -64,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--quantization",
         nargs="*",
-        choices=QUANTIZATIONS,
+        choices=MODES,
         default=["float32"],
         help=".tflite files to write at the end (float32)",
     )
@@ -144,7 +146,9 @@ def _settings(args: argparse.Namespace) -> tuple[str, Config]:
 
 
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, Config, Dataset]:
-    given = [flag for flag, value in (("--run", args.run), ("--recipe", args.recipe), ("--config", args.config)) if value]
+    given = [
+        flag for flag, value in (("--run", args.run), ("--recipe", args.recipe), ("--config", args.config)) if value
+    ]
     given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
     if given:
         raise InputError(f"--resume goes on with the run's own settings: leave out {' '.join(given)}")
@@ -154,17 +158,15 @@ def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, Config, Dataset]:
 
 
 def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, dataset: Dataset) -> None:
-    import keras
+    with quiet_start():
+        import keras
 
     from fer_tf import training
 
-    tensorflow = keras.backend.backend() == "tensorflow"
-    if tensorflow:
+    if keras.backend.backend() == "tensorflow":
         from fer_tf.data import pipeline as feed
     else:
         from fer_tf.data import in_step as feed  # type: ignore[no-redef]
-    if tensorflow:
-        _silence_tensorflow()
     begin = time.monotonic()
     dataset = feed.decode(dataset)
     if config.drop_copies:
@@ -184,12 +186,6 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
     }
     _finish(args, folder, config, dataset, model, metrics, feed)
     logger.info("done in %s", training.duration(time.monotonic() - begin))
-
-
-def _silence_tensorflow() -> None:
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")  # retracing notices: each model of a run is traced once, on purpose
 
 
 def _without_copies(dataset: Dataset) -> Dataset:
@@ -234,13 +230,16 @@ def _finish(
 ) -> None:
     """Calibrates, saves, evaluates, exports and reports the trained model."""
     from fer_tf import evaluation, plots
+    from fer_tf.commands.evaluate import format_split, score_split
     from fer_tf.data.audit import image_hashes
     from fer_tf.inference import open_model
     from fer_tf.model import fold_temperature
+    from fer_tf.report import write_audit, write_report
 
-    validation = dataset.take("validation")
-    hashes = image_hashes(dataset.take("train").images)
-    write_text(folder.train_hashes, "\n".join(sorted(set(hashes))) + "\n")
+    train_split, validation = dataset.take("train"), dataset.take("validation")
+    assert train_split.images is not None and validation.images is not None
+    hashes = sorted(set(image_hashes(train_split.images)))
+    write_text(folder.train_hashes, "\n".join(hashes) + "\n")
     metadata = {
         "format": 1,
         "class_names": list(dataset.class_names),
@@ -253,62 +252,83 @@ def _finish(
     }
     save_keras(model, folder.model, metadata)
     uncalibrated = open_model(folder.model).predict(validation.images)
-    metrics["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
+    metrics["temperature"] = metadata["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
     if len(validation) >= 4:
         metrics["calibration"] = evaluation.calibration_check(validation.labels, uncalibrated, seed=config.seed)
     fold_temperature(model, metrics["temperature"])
-    metadata["temperature"] = metrics["temperature"]
     save_keras(model, folder.model, metadata)
 
     metrics["model_evaluate"] = _model_evaluate(config, dataset, model, feed)
-    known = set(hashes)
-    scored = [split for split in SPLITS[1:] if dataset.has(split)]
+    scored = {split: dataset.take(split) for split in SPLITS[1:] if dataset.has(split)}
     if "test" not in scored:
         logger.info("%s has no test split: the figures are those of the selection split", dataset.source)
-    twins = {
-        split: np.array([value in known for value in image_hashes(dataset.take(split).images)]) for split in scored
-    }
 
-    def score(path: Path) -> dict[str, Any]:
-        predictor = open_model(path)
-        return {
-            split: evaluation.evaluate(
-                (part := dataset.take(split)).labels,
-                predictor.predict(part.images),
-                dataset.class_names,
-                seed=config.seed,
-                has_twin=twins[split],
+    def score(predictor: Predictor, split: str) -> tuple[dict[str, Any], np.ndarray]:
+        part = scored[split]
+        assert part.images is not None
+        probabilities = predictor.predict(part.images)
+        return (
+            score_split(
+                probabilities,
+                part,
+                split,
+                train_hashes=hashes,
                 temperature=metrics["temperature"],
-            )
-            for split in scored
-        }
+                seed=config.seed,
+            ),
+            probabilities,
+        )
 
-    metrics["keras"] = score(folder.model)
+    predictor = open_model(folder.model)
+    metrics["keras"], texts = {}, []
+    for split, part in scored.items():
+        metrics["keras"][split], probabilities = score(predictor, split)
+        texts.append(format_split(metrics["keras"][split], part, split, folder.model.name))
+        wrong = evaluation.most_confident_errors(part.labels, probabilities, count=_ERRORS_SHOWN)
+        if len(wrong):  # of the last split, test where there is one
+            figure = _sheet_of_errors(plots, part, probabilities, wrong, evaluation.split_title(split))
+            write_bytes(folder.figure("confident_errors"), plots.to_png(figure))
+    write_text(folder.report_text, "\n\n".join(texts) + "\n")
+    print("\n\n".join(texts))
     if dataset.synthetic:
         metrics["baselines"] = _baselines(dataset)
-    shown = scored[-1]
-    text = "\n\n".join(
-        f"{_marked(dataset).strip(' ()') + ' ' if dataset.synthetic else ''}{evaluation.split_title(split)}\n\n"
-        + evaluation.format_report(metrics["keras"][split])
-        for split in scored
-    )
-    write_text(folder.report_text, text + "\n")
-    print(text)
-    write_bytes(
-        folder.figure("confusion_matrix"),
-        plots.to_png(plots.plot_confusion_matrix(metrics["keras"][shown]["confusion_matrix"], dataset.class_names)),
-    )
-    metrics["tflite"] = _export(args, folder, model, metadata, score)
+    metrics["tflite"] = {}
+    for name in _export(args, folder, config, dataset, model, predictor):
+        of_file = open_model(folder.tflite(name))
+        metrics["tflite"][name] = {split: score(of_file, split)[0] for split in scored}
     write_json(folder.metrics, metrics)
-    for name, of_file in metrics["tflite"].items():
-        for split in scored:
+    _print_summary(folder, metrics, dataset, list(scored))
+    write_audit(dataset, folder)
+    write_report(folder)
+
+
+def _sheet_of_errors(plots: Any, part: Dataset, probabilities: np.ndarray, wrong: np.ndarray, title: str) -> Any:
+    captions = [
+        f"{part.class_names[part.labels[row]]}, taken for {part.class_names[probabilities[row].argmax()]} "
+        f"{probabilities[row].max():.0%}"
+        for row in wrong
+    ]
+    assert part.images is not None
+    kind = "synthetic " if part.synthetic else ""
+    return plots.plot_contact_sheet(part.images[wrong], captions, title=f"Most confident errors, {kind}{title}")
+
+
+def _print_summary(folder: RunDirectory, metrics: dict[str, Any], dataset: Dataset, splits: list[str]) -> None:
+    from fer_tf.evaluation import split_title
+
+    kind = "synthetic " if dataset.synthetic else ""
+    rows = [(folder.model, metrics["keras"])]
+    rows += [(folder.tflite(name), of_file) for name, of_file in metrics["tflite"].items()]
+    print()
+    for path, of_file in rows:
+        for split in splits:
+            found = of_file[split]
             print(
-                f"{folder.tflite(name)}: {evaluation.split_title(split)} accuracy {of_file[split]['accuracy']:.2%}, "
-                f"macro-F1 {of_file[split]['macro_f1']:.3f}"
+                f"{path.name}: {kind}{split_title(split)} accuracy {found['accuracy']:.2%}, "
+                f"macro-F1 {found['macro_f1']:.3f}"
             )
     for name, accuracy in metrics.get("baselines", {}).items():
-        print(f"baseline {name}: synthetic {shown} accuracy {accuracy:.2%}")
-    _report(folder, dataset)
+        print(f"baseline, {name}: {kind}{splits[-1]} accuracy {accuracy:.2%}")
 
 
 def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: Any) -> dict[str, Any]:
@@ -351,32 +371,31 @@ def _baselines(dataset: Dataset) -> dict[str, float]:
 
 
 def _export(
-    args: argparse.Namespace, folder: RunDirectory, model: keras.Model, metadata: dict[str, Any], score: Any
-) -> dict[str, Any]:
-    """Writes the .tflite files that were asked for; their figures, by quantization."""
+    args: argparse.Namespace,
+    folder: RunDirectory,
+    config: Config,
+    dataset: Dataset,
+    model: keras.Model,
+    predictor: Predictor,
+) -> list[str]:
+    """Writes the .tflite files that were asked for, each with its scorecard; the names of their quantizations."""
+    import keras
+
     if not args.quantization:
-        return {}
-    try:
-        import tensorflow  # noqa: F401
-    except ModuleNotFoundError:
-        logger.info("no .tflite: conversion needs TensorFlow; elsewhere: fer-tf export_tflite --run %s", folder.path)
-        return {}
-    from fer_tf.export import export_tflite
+        return []
+    if keras.backend.backend() != "tensorflow":
+        logger.info(
+            "no .tflite: conversion needs Keras on TensorFlow; there: fer-tf export_tflite --run %s", folder.path
+        )
+        return []
+    from fer_tf import release
 
-    scores = {}
+    written = []
     for quantization in args.quantization:
-        path = folder.tflite(quantization)
-        data = export_tflite(model, quantization, metadata=metadata)
-        write_bytes(path, data)
-        scores[quantization] = score(path)
-    return scores
-
-
-def _report(folder: RunDirectory, dataset: Dataset) -> None:
-    from fer_tf.report import write_audit, write_report
-
-    write_audit(dataset, folder)
-    write_report(folder)
+        released = release.release(model, quantization, keras_predictor=predictor, dataset=dataset, seed=config.seed)
+        release.write_release(released, folder.tflite(released.quantization), folder.scorecard(released.quantization))
+        written.append(released.quantization)
+    return written
 
 
 def main(argv: Sequence[str] | None = None) -> int:
