@@ -75,6 +75,7 @@ def test_writes_file_and_scorecard(run, capsys):
     assert str(run.tflite("float32")) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_output_names_another_place(run, tmp_path):
     target = tmp_path / "new" / "phone.tflite"
     assert main(["--run", str(run.path), "--quantization", "int8", "--num-calibration", "14", "--max-drop", "100",

@@ -72,7 +72,6 @@ def test_metrics_are_those_of_the_files(run, small_dataset):
 def test_float32_file_agrees_with_keras_on_every_image(run, small_dataset):
     images = small_dataset.take("test").images
     ours = open_model(run.tflite("float32")).predict(images)
-    print("DIFF", np.abs(ours - open_model(run.model).predict(images)).max(), read_metadata(run.model)["temperature"], open_model(run.model).predict(images)[:4])
     np.testing.assert_allclose(ours, open_model(run.model).predict(images), atol=1e-4)
 
 
