@@ -111,7 +111,9 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no model file at {path}: give the path of a .keras or .tflite that fer_tf wrote")
-    foreign = f"{path} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite that it wrote"
+    foreign = (
+        f"{path} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite of fer_tf"
+    )
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(METADATA_NAME).file_size > _MAX_JSON_BYTES:
@@ -162,6 +164,9 @@ class RunDirectory:
 
     def figure(self, name: str) -> Path:
         return self.path / "figures" / f"{name}.png"
+
+    def example(self, name: str) -> Path:
+        return self.path / "examples" / f"{name}.png"
 
     def files(self) -> list[Path]:
         """Every file of the run, sorted; what is hidden or under way is left out."""

@@ -1,4 +1,4 @@
-"""Every number that changes a training run in one frozen dataclass, the named recipes, the flags made from its fields."""
+"""Every number that changes a training run as one frozen dataclass, the named recipes, and the flags of its fields."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ class Config:
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         if self.initial_image_size and not 32 <= self.initial_image_size <= self.image_size:
             raise InputError(
-                f"initial_image_size {self.initial_image_size}: expected 32 to image_size ({self.image_size}), or 0 for off"
+                f"initial_image_size {self.initial_image_size}: expected 32 to image_size ({self.image_size}), or 0 (off)"
             )
         if self.cache_features and self.augments_frozen:
             raise InputError(
-                "cache_features needs an unaugmented phase 1: set flip, rotation, shift, zoom, crop, contrast, erasing, "
-                "mixup and cutmix to off, or leave cache_features out"
+                "cache_features needs an unaugmented phase 1: turn flip, rotation, shift, zoom, crop, contrast, erasing, "
+                "mixup and cutmix off, or leave cache_features out"
             )
 
     @property
@@ -219,9 +219,9 @@ REPORT = Config()
 
 From the report: EfficientNet-B0, ImageNet weights, 224 px, batch 32, AdamW with learning rate and weight decay 1e-4,
 cross-entropy with class weights, ReduceLROnPlateau(factor 0.5, patience 2), mixed_float16, 3 frozen epochs, then all
-layers; its preliminary 35 % after the frozen phase and its expected 65 to 73 % are the user's figures, not measured here.
-Ours, where the report is silent: head and its dropout, the same rate in both phases, at most 40 epochs with early stopping
-after 8, light augmentation, BatchNorm trained in phase 2, weight decay on kernels only.
+layers. Its preliminary 35 % after the frozen phase and its expected 65 to 73 % are the user's figures, not measured here.
+Ours, where the report is silent: head and its dropout, the same rate in both phases, at most 40 epochs with early
+stopping after 8, light augmentation, BatchNorm trained in phase 2, weight decay on kernels only.
 """
 
 DEMO = Config(

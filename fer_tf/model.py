@@ -254,7 +254,7 @@ class InferenceMode(keras.layers.Layer):
 
 
 class LogitAdjustment(keras.layers.Layer):
-    """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment, 2021)."""
+    """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment)."""
 
     def __init__(self, offset: np.ndarray, **kwargs: Any) -> None:
         super().__init__(**kwargs)

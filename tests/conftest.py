@@ -30,7 +30,7 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture(scope="session")
 def imagenet_h5(tmp_path_factory) -> str:
-    """A file laid out as Keras's efficientnetb0_notop.h5, with random weights and BatchNorm statistics that fit them."""
+    """A file laid out as Keras's efficientnetb0_notop.h5: random weights, BatchNorm statistics that fit them."""
     import h5py
     import keras
     from keras.src.legacy.saving import legacy_h5_format

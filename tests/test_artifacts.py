@@ -34,11 +34,13 @@ def test_write_syncs_contents_before_the_rename(tmp_path, monkeypatch):
 
 def test_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write .*: .*; choose a folder"):
+    with pytest.raises(InputError, match=r"cannot write .*: .*; choose a folder"):
         write_bytes(tmp_path / "file" / "a", b"x")
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is no JSON"), ("[1]", "holds a JSON list"), ("\xff", "is no JSON")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is no JSON"), ("[1]", "holds a JSON list"), ("\xff", "is no JSON")]
+)
 def test_read_json_refuses(tmp_path, text, message):
     path = tmp_path / "a.json"
     path.write_bytes(text.encode("latin-1"))

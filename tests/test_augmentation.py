@@ -23,7 +23,9 @@ def _plan(epoch=0, phase=2, targets=TARGETS, weights=WEIGHTS, **settings):
 
 def _augmented(images=IMAGES, **settings):
     plan = _plan(targets=TARGETS[: len(images)], weights=WEIGHTS[: len(images)], **settings)
-    return images[plan.order].astype(np.float32), keras.ops.convert_to_numpy(augment(images[plan.order], plan.parameters))
+    return images[plan.order].astype(np.float32), keras.ops.convert_to_numpy(
+        augment(images[plan.order], plan.parameters)
+    )
 
 
 def test_epoch_holds_every_image_once_in_another_order_each_time():
@@ -145,7 +147,9 @@ def test_batch_of_one_cannot_be_mixed_with_another():
 def test_augment_is_the_same_eagerly_and_in_dataset_map():
     import tensorflow as tf
 
-    plan = _plan(targets=TARGETS[:8], weights=WEIGHTS[:8], rotation=10.0, zoom=0.1, erasing=0.5, mixup=0.2, contrast=0.2)
+    plan = _plan(
+        targets=TARGETS[:8], weights=WEIGHTS[:8], rotation=10.0, zoom=0.1, erasing=0.5, mixup=0.2, contrast=0.2
+    )
     eager = keras.ops.convert_to_numpy(augment(IMAGES, plan.parameters))
     mapped = tf.data.Dataset.from_tensors((IMAGES, plan.parameters)).map(augment).get_single_element().numpy()
     np.testing.assert_allclose(mapped, eager, atol=1e-3)

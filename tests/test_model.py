@@ -134,7 +134,7 @@ def test_weights_of_another_network_are_refused(name, tmp_path):
 
 
 def test_missing_weights_file_is_named():
-    with pytest.raises(InputError, match="no weights file at nowhere.h5"):
+    with pytest.raises(InputError, match=r"no weights file at nowhere\.h5"):
         models.load_backbone_weights(build_backbone(32), "nowhere.h5")
 
 

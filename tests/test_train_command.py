@@ -37,8 +37,22 @@ def run(stripes, imagenet_h5, tmp_path_factory) -> RunDirectory:
     """One run through the command: recipe `report`'s two phases from a local weights file, shrunk."""
     path = tmp_path_factory.mktemp("runs") / "run"
     status = train.main(
-        ["--data", stripes, "--run", str(path), "--weights", imagenet_h5, *TINY]
-        + ["--frozen-epochs", "1", "--epochs", "2", "--quantization", "float32", "dynamic"]
+        [
+            "--data",
+            stripes,
+            "--run",
+            str(path),
+            "--weights",
+            imagenet_h5,
+            *TINY,
+            "--frozen-epochs",
+            "1",
+            "--epochs",
+            "2",
+            "--quantization",
+            "float32",
+            "dynamic",
+        ]
     )
     assert status == 0
     return RunDirectory(path)

@@ -173,7 +173,7 @@ def test_phase_1_leaves_every_backbone_weight_and_statistic_alone(two_phases, im
 
 
 def test_phase_2_moves_weights_and_statistics(two_phases):
-    _, run, after_1, _, state = two_phases
+    _, _run, after_1, _, state = two_phases
     last = build_model(3, image_size=32)
     set_weights(last, state.weights)
     moved = {

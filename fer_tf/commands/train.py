@@ -17,6 +17,7 @@ import numpy as np
 
 from fer_tf.artifacts import (
     RunDirectory,
+    atomic_path,
     new_run_path,
     read_json,
     save_keras,
@@ -292,6 +293,7 @@ def _finish(
     print("\n\n".join(texts))
     if dataset.synthetic:
         metrics["baselines"] = _baselines(dataset)
+        _write_examples(folder, part)
     metrics["tflite"] = {}
     for name in _export(args, folder, config, dataset, model, predictor):
         of_file = open_model(folder.tflite(name))
@@ -300,6 +302,18 @@ def _finish(
     _print_summary(folder, metrics, dataset, list(scored))
     write_audit(dataset, folder)
     write_report(folder)
+
+
+def _write_examples(folder: RunDirectory, part: Dataset) -> None:
+    """One drawn face of each class, so that there is something to call predict on."""
+    from PIL import Image
+
+    assert part.images is not None
+    for label, name in enumerate(part.class_names):
+        rows = np.flatnonzero(part.labels == label)
+        if len(rows):
+            with atomic_path(folder.example(name)) as temporary:
+                Image.fromarray(part.images[rows[0]]).save(temporary)
 
 
 def _sheet_of_errors(plots: Any, part: Dataset, probabilities: np.ndarray, wrong: np.ndarray, title: str) -> Any:

@@ -16,7 +16,7 @@ _DECODE_BATCH = 256  # rows split at once: four times faster than row by row
 
 
 def decode(dataset: Dataset) -> Dataset:
-    """The data set with its pixel strings decoded: kept as uint8, a quarter of float32's memory, after this one pass."""
+    """The data set with its pixel strings decoded in one pass and kept as uint8, a quarter of float32's memory."""
     if dataset.pixels is None:
         return dataset
     strings = tf.data.Dataset.from_tensor_slices(dataset.pixels.astype("S"))
