@@ -110,7 +110,8 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) ->
             case Picture(name, caption):
                 text = _html(caption)
                 parts.append(
-                    f'<figure><img src="{pictures[name]}" alt="{text}"><figcaption>{text}</figcaption></figure>'
+                    f'<figure><div class="wide" tabindex="0"><img src="{pictures[name]}" alt="{text}"></div>'
+                    f"<figcaption>{text}</figcaption></figure>"
                 )
     return _PAGE.format(title=_html(title), style=_STYLE, body="\n".join(parts))
 
@@ -126,7 +127,8 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str
     long = ' class="long"' if room > LONG_TABLE and len(align) > 2 else ""
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
-    # The box scrolls, not the page; tabindex lets the keyboard scroll it.
+    # The box scrolls, not the page (as that of a picture, whose letters would be too small otherwise); tabindex lets
+    # the keyboard scroll it.
     return f'<div class="wide" tabindex="0"><table{long}>{head}<tbody>{body}</tbody></table></div>'
 
 
@@ -160,10 +162,12 @@ body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: #fff; color:
   overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #ccc; }
-nav ol { columns: 16rem; padding-left: 1.5rem; margin: 0; }
 a { color: #0b5394; }
 li { margin: 0.25rem 0; }
+nav ol { columns: 16rem; padding-left: 1.5rem; margin: 0; }
+nav li { margin: 0; padding: 0.15rem 0; }
 .wide { overflow-x: auto; margin: 1rem 0; }
+figure .wide { margin: 0; }
 table { border-collapse: collapse; font-size: 0.9rem; line-height: 1.35; }
 th, td { padding: 0.3rem 0.7rem; border-bottom: 1px solid #ddd; min-width: 3rem; text-align: left;
   vertical-align: top; }
@@ -177,6 +181,7 @@ img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: 0.9rem; color: #444; margin-top: 0.4rem; }
 @media (max-width: 40rem) {
   h1 { font-size: 1.35rem; } th, td { padding: 0.25rem 0.45rem; } .long { min-width: 42rem; }
+  .wide img { max-width: none; width: 36rem; }
 }
 @media print { .wide { overflow: visible; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }"""
 

@@ -6,7 +6,7 @@ predicted one; every class of `class_names` has its row, present in the split or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ SELECTION_SPLIT = "validation"  # chooses checkpoint, temperature and early stop
 
 NUM_RESAMPLES = 2000
 NUM_BINS = 15  # as Guo et al. (2017)
-KERAS_EPSILON = 1e-7  # keras.config.epsilon(): the clipping of CategoricalCrossentropy
 TINY = float(np.finfo(np.float32).tiny)  # a float32 softmax underflows to 0; its logarithm must stay finite
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 TTA_SHIFT = 2  # pixels of 48
@@ -52,7 +51,8 @@ def evaluate(
         temperature: that is folded into the model already.
 
     Returns:
-        A dict that JSON can hold: `num_images`, `loss` (Keras's cross-entropy), `accuracy`, `macro_f1`,
+        A dict that JSON can hold: `num_images`, `loss` (cross-entropy, as `model.evaluate` on TensorFlow takes it from
+        the logits; Keras on JAX clips probabilities at 1e-7), `accuracy`, `macro_f1`,
         `balanced_accuracy`, `top2_accuracy`, `roc_auc_macro` (None if a class is absent), `accuracy_interval` and
         `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts), `confusion_shares` (of the
         row), `calibration` (see `calibration_metrics`). With `has_twin` also `num_with_twin` and `without_twin`, the
@@ -92,7 +92,7 @@ def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
         `rms_error_debiased`: root mean square calibration error over the same bins, less its expected sampling noise
         (Kumar et al. 2019, arXiv 1909.10155; a bin of one image counts as 0, a negative sum as 0).
         `brier`: mean over images of the squared error summed over classes, in [0, 2] (Brier 1950).
-        `nll`: negative log-likelihood, without Keras's clipping at 1e-7.
+        `nll`: negative log-likelihood.
         `bins`: for each bin `lower`, `upper`, `count`, mean `confidence`, `accuracy` (the last two None if empty).
     """
     labels, probabilities = _checked(labels, probabilities, None)
@@ -183,8 +183,8 @@ def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: in
 
     Returns:
         `halves`: for each half `num_images`, `temperature` (fitted on the other half), `ece_before`, `ece_after`,
-        `band` (95 % of the simulated errors), `inside_band`, `nll_before`, `nll_after`; `passed`: both halves lie
-        inside their band and the mean likelihood is no worse.
+        `band` (95 % of the simulated errors), `inside_band` (not above it), `nll_before`, `nll_after`; `passed`:
+        neither half lies above its band and the likelihood over both is no worse.
     """
     labels, probabilities = _checked(labels, probabilities, None)
     if len(labels) < 4:
@@ -214,6 +214,35 @@ def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: in
         )
     gain = sum(half["num_images"] * (half["nll_before"] - half["nll_after"]) for half in halves)
     return {"halves": halves, "passed": all(half["inside_band"] for half in halves) and gain >= 0}
+
+
+def place_in_band(half: Mapping[str, Any]) -> str:
+    """Where one half's calibration error lies after scaling: inside, below or above its band."""
+    low, high = half["band"]
+    return "above" if half["ece_after"] > high else "below" if half["ece_after"] < low else "inside"
+
+
+def calibration_verdict(check: Mapping[str, Any]) -> str:
+    """One sentence on whether the check is passed, and if not, why.
+
+    Args:
+        check: as returned by `calibration_check`.
+    """
+    halves = check["halves"]
+    sizes = [half["num_images"] for half in halves]
+    before, after = (np.average([half[key] for half in halves], weights=sizes) for key in ("nll_before", "nll_after"))
+    likelihood = f"negative log-likelihood over both halves {before:.4f} before, {after:.4f} after"
+    if check["passed"]:
+        return f"Passed: neither calibration error lies above its band, and the likelihood is no worse ({likelihood})."
+    above = [number for number, half in enumerate(halves, start=1) if not half["inside_band"]]
+    faults = []
+    if len(above) == 1:
+        faults.append(f"the calibration error of half {above[0]} lies above its band")
+    elif above:
+        faults.append("the calibration errors of both halves lie above their bands")
+    if after > before:
+        faults.append(f"the likelihood is worse ({likelihood})")
+    return f"Not passed: {' and '.join(faults)}."
 
 
 def compare(
@@ -347,7 +376,7 @@ def format_report(result: dict[str, Any]) -> str:
         if rest is None:
             lines.append("No image is without such a twin.")
         elif twins:
-            lines += [f"Without them ({rest['num_images']} images):", "", format_summary(rest)]
+            lines += [f"Without them ({rest['num_images']} images):", "", _class_table(rest), "", format_summary(rest)]
     return "\n".join(lines) + "\n"
 
 
@@ -428,11 +457,10 @@ def format_calibration(check: dict[str, Any]) -> str:
         lines += [
             f"Half {number} ({half['num_images']} images), temperature {half['temperature']:.3f}:",
             f"  calibration error        {half['ece_before']:.4f} -> {half['ece_after']:.4f};"
-            f" a perfectly calibrated model: {low:.4f} to {high:.4f}"
-            f" ({'inside' if half['inside_band'] else 'outside'})",
+            f" a perfectly calibrated model: {low:.4f} to {high:.4f} ({place_in_band(half)})",
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, calibration_verdict(check)]) + "\n"
 
 
 def _checked(
@@ -497,12 +525,12 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     recall = true_positives / np.maximum(support, 1)
     f1 = _f1(true_positives, support, matrix.sum(axis=0))
     top2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
-    clipped = np.clip(probabilities, KERAS_EPSILON, 1 - KERAS_EPSILON)
     roc_auc = _roc_auc(labels, probabilities)
     accuracy_interval, macro_f1_interval = _bootstrap(matrix, seed)
+    calibration = calibration_metrics(labels, probabilities)
     return {
         "num_images": num_images,
-        "loss": _nll(labels, np.log(clipped), normalise=False),
+        "loss": calibration["nll"],
         "accuracy": float(true_positives.sum() / num_images),
         "accuracy_interval": accuracy_interval,
         "macro_f1": float(f1.mean()),
@@ -523,7 +551,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
         ],
         "confusion_matrix": matrix.tolist(),
         "confusion_shares": (matrix / np.maximum(support, 1)[:, None]).tolist(),
-        "calibration": calibration_metrics(labels, probabilities),
+        "calibration": calibration,
     }
 
 
@@ -588,9 +616,8 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def _nll(labels: np.ndarray, logits: np.ndarray, *, normalise: bool = True) -> float:
-    log_probabilities = _log_softmax(logits) if normalise else logits
-    return -float(log_probabilities[np.arange(len(labels)), labels].mean())
+def _nll(labels: np.ndarray, logits: np.ndarray) -> float:
+    return -float(_log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def _class_table(result: dict[str, Any]) -> str:

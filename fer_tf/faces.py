@@ -49,11 +49,15 @@ def open_image(path: str | os.PathLike[str], *, formats: tuple[str, ...] = PHOTO
         InputError: if the file is missing, no picture in these formats, broken, or larger than the bounds.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no image file at {path}: give the path of a {_either(formats)} file")
-    if path.stat().st_size > MAX_IMAGE_BYTES:
-        raise InputError(f"{path}: larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
-    return decode_image(path.read_bytes(), str(path), formats=formats)
+    try:
+        if not os.path.isfile(path):  # unlike Path's, false for a name that the system refuses
+            raise InputError(f"no image file at {path}: give the path of a {_either(formats)} file")
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise InputError(f"{path}: larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
+        data = path.read_bytes()
+    except OSError as error:  # an InputError, so that the other pictures of a folder are still read
+        raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable, or remove it") from error
+    return decode_image(data, str(path), formats=formats)
 
 
 def decode_image(data: bytes, name: str, *, formats: tuple[str, ...] = PHOTO_FORMATS) -> Image.Image:
@@ -134,8 +138,10 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
         uint8 (48, 48), values in [0, 255].
 
     Raises:
-        InputError: for an array of another shape or type, or a picture without pixels.
+        InputError: for an array of another shape or type, a picture without pixels, or something else.
     """
+    if not isinstance(image, (np.ndarray, Image.Image)):
+        raise InputError(f"image is {type(image).__name__}: expected a PIL image or a uint8 array")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
             raise InputError(
@@ -224,7 +230,8 @@ def detect_faces(image: Image.Image) -> list[tuple[int, int, int, int]]:
     reduction = max(1.0, max(image.size) / _SEARCH_SIDE)
     grey = image.convert("L")
     if reduction > 1:
-        grey = grey.resize((round(image.width / reduction), round(image.height / reduction)), Image.Resampling.BOX)
+        reduced = (max(1, round(image.width / reduction)), max(1, round(image.height / reduction)))
+        grey = grey.resize(reduced, Image.Resampling.BOX)
     border = round(min(grey.size) * _BORDER)
     found = _cascade().detectMultiScale(
         np.pad(np.asarray(grey), border, mode="edge"),

@@ -123,7 +123,7 @@ class EmotionClassifier:
         Args:
             images: one crop or an iterable of crops, each a path, a PIL image, or a uint8 array (height, width),
                 (height, width, 1) or RGB (height, width, 3), values in [0, 255]; or one uint8 array of n such crops.
-                An array of three axes whose last has length 1 or 3 is one crop.
+                An array of three axes whose last has length 1 or 3 is one crop; length 4 (RGBA) is refused.
 
         Returns:
             float32 (n, classes); n is 1 for a single crop. Each row sums to 1.
@@ -148,13 +148,13 @@ class EmotionClassifier:
 def _as_crops(images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
     if isinstance(images, np.ndarray):
         one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
-        if not one and images.ndim not in (3, 4):
+        if not one and (images.ndim not in (3, 4) or images.shape[-1] == 4):  # no crop is 4 pixels wide: RGBA is meant
             raise InputError(f"array of shape {images.shape}: expected (height, width[, 1 or 3]), or n of these")
         crops = images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE) and images.shape[3:] in ((), (1,))
         if crops and not one and images.dtype == np.uint8:
             return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
         images = [images] if one else images
-    elif isinstance(images, (str, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is no iterable
+    elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
         images = [images]
     found = [_as_crop(image) for image in images]
     return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -207,7 +207,8 @@ class LiteRTPredictor:
         self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
         self._num_started = 0
         self._executor: ThreadPoolExecutor | None = None
-        self._idle.put(self._start())
+        with _without_native_log():
+            self._idle.put(self._start())
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of grey crops; a batch is spread over the threads.
@@ -268,18 +269,17 @@ class _Interpreter:
     """One LiteRT interpreter on one thread. Invoking it releases Python's lock, so several run side by side."""
 
     def __init__(self, content: bytes, name: str) -> None:
-        with _without_native_log():
-            from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter
 
-            try:
-                self._interpreter = Interpreter(model_content=content, num_threads=1)
-                self._interpreter.allocate_tensors()
-                self._input = self._interpreter.get_input_details()[0]["index"]
-                self._output = self._interpreter.get_output_details()[0]["index"]
-                self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # some damage shows when the operators run
-            except (ValueError, RuntimeError) as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-                raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+            self._input = self._interpreter.get_input_details()[0]["index"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+            self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # some damage shows when the operators run
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+            raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         self._interpreter.set_tensor(self._input, image.reshape(1, IMAGE_SIZE, IMAGE_SIZE, 1))
@@ -292,7 +292,10 @@ _native_log_lock = threading.Lock()
 
 @contextlib.contextmanager
 def _without_native_log() -> Iterator[None]:
-    """Sends the process's stderr nowhere: LiteRT writes to it from C++, by no logger, when an interpreter starts."""
+    """Sends the process's stderr nowhere: LiteRT writes to it from C++, by no logger, when a model is first opened.
+
+    Not for the interpreters that threads start later: they are silent, and other threads' messages would be lost.
+    """
     with _native_log_lock:
         try:
             kept = os.dup(2)

@@ -20,7 +20,7 @@ from fer_tf.data.audit import audit
 from fer_tf.data.dataset import SPLITS, Dataset
 from fer_tf.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from fer_tf.errors import InputError
-from fer_tf.evaluation import SELECTION_SPLIT, split_title
+from fer_tf.evaluation import SELECTION_SPLIT, calibration_verdict, place_in_band, split_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FACE_FIGURES = ("mean_faces", "contact_sheet", "confident_errors")  # the figures that show pictures of the data
-SHEET_COLUMNS = 8  # faces of each class on the contact sheet
+SHEET_COLUMNS = 8  # faces of each class on the contact sheet, shared by the splits
 
 
 # --- What a run's files hold ---
@@ -120,24 +120,30 @@ def write_audit(dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
     """
     dataset = dataset.decoded()
     findings = audit(dataset)
-    split = next(iter(findings["splits"]))  # train where there is one
-    faces = dataset.take(split)
-    assert faces.images is not None
+    assert dataset.images is not None
     logger.info("audit: drawing the figures")
     write_json(run.audit, findings)
     _save_figure(run, "class_balance", _class_balance(findings))
-    rows_of = {label: np.nonzero(faces.labels == label)[0] for label in np.unique(faces.labels)}
-    names = [dataset.class_names[label] for label in rows_of]
-    means = np.stack([faces.images[rows].mean(axis=0) for rows in rows_of.values()])
-    _save_figure(
-        run, "mean_faces", plots.plot_mean_faces(means, names, [len(rows) for rows in rows_of.values()]), findings
-    )
-    # Evenly spread over the split, so that the sheet does not depend on how the file begins.
-    chosen = [
-        rows[np.linspace(0, len(rows) - 1, min(SHEET_COLUMNS, len(rows)), dtype=int)] for rows in rows_of.values()
-    ]
-    captions = [name for name, rows in zip(names, chosen, strict=True) for _ in rows]
-    sheet = plots.plot_contact_sheet(faces.images[np.concatenate(chosen)], captions, num_columns=SHEET_COLUMNS)
+    rows_of = {
+        (label, split): rows
+        for split in findings["splits"]
+        for label in range(dataset.num_classes)
+        if len(rows := np.nonzero((dataset.labels == label) & (dataset.split == split))[0])
+    }
+    names = {(label, split): f"{dataset.class_names[label]}, {split}" for label, split in rows_of}
+    means = np.stack([dataset.images[rows].mean(axis=0) for rows in rows_of.values()])
+    counts = [len(rows) for rows in rows_of.values()]
+    figure = plots.plot_mean_faces(means, [names[key] for key in rows_of], counts, num_columns=dataset.num_classes)
+    _save_figure(run, "mean_faces", figure, findings)
+    faces_each = -(-SHEET_COLUMNS // len(findings["splits"]))
+    chosen, captions = [], []
+    for key in sorted(rows_of, key=lambda key: key[0]):  # a class's faces side by side, split after split
+        rows = rows_of[key]
+        # Evenly spread over the split, so that the sheet does not depend on how the file begins.
+        chosen.append(rows[np.linspace(0, len(rows) - 1, min(faces_each, len(rows)), dtype=int)])
+        captions += [names[key]] * len(chosen[-1])
+    num_columns = faces_each * len(findings["splits"])
+    sheet = plots.plot_contact_sheet(dataset.images[np.concatenate(chosen)], captions, num_columns=num_columns)
     _save_figure(run, "contact_sheet", sheet, findings)
     return findings
 
@@ -247,22 +253,22 @@ def _overview(facts: Facts) -> list[Block]:
         ("Task", f"one of {len(class_names)} classes for each 48x48 grey face: {', '.join(class_names)}")
         if class_names
         else None,
-        ("Data", f"{source}{' (synthetic faces, drawn by a program)' if facts.synthetic else ''}") if source else None,
+        ("Data", f"{source}{': synthetic faces, drawn by a program' if facts.synthetic else ''}") if source else None,
         ("Images", ", ".join(f"{count:,} {facts.title(split)}" for split, count in counts)) if counts else None,
         ("Model", f"EfficientNet-B0, input {facts.config['image_size']}x{facts.config['image_size']} pixels")
         if "image_size" in facts.config
         else None,
         ("Recipe", str(facts.config["recipe"])) if facts.config.get("recipe") else None,
         ("Epochs", str(len(facts.history))) if facts.history else None,
-        ("Time", _duration(metrics["seconds"])) if metrics.get("seconds") else None,
+        ("Training time", _duration(metrics["seconds"])) if metrics.get("seconds") else None,
         ("Backend", str(metrics["backend"])) if metrics.get("backend") else None,
         *((_MACHINE.get(key, key), str(value)) for key, value in metrics.get("machine", {}).items()),
         *(
-            (f"Accuracy, {facts.title(split)}", _with_interval(found, "accuracy"))
+            (f"Accuracy, {facts.title(split)}", _with_interval(found, "accuracy", "95 % interval "))
             for split, found in facts.keras.items()
         ),
         *(
-            (f"Macro-F1, {facts.title(split)}", _with_interval(found, "macro_f1"))
+            (f"Macro-F1, {facts.title(split)}", _with_interval(found, "macro_f1", "95 % interval "))
             for split, found in facts.keras.items()
         ),
     ]
@@ -289,9 +295,9 @@ def _exploration(facts: Facts) -> list[Block]:
     image, splits = facts.audit["image"], facts.audit["splits"]
     blocks.append(
         Paragraph(
-            f"Every image is {image['width']}x{image['height']} pixels with {image['channels']} channel (grey, "
-            f"{image['bits']} bits). The pixel values run from {image['minimum']} to {image['maximum']}, with mean "
-            f"{image['mean']:.1f} and standard deviation {image['std']:.1f}."
+            f"As read, every image has {image['width']}x{image['height']} pixels and {image['channels']} channel "
+            f"(grey, {image['bits']} bits). The pixel values run from {image['minimum']} to {image['maximum']}, with "
+            f"mean {image['mean']:.1f} and standard deviation {image['std']:.1f}."
         )
     )
     header = ["class"]
@@ -324,21 +330,25 @@ def _exploration(facts: Facts) -> list[Block]:
             text = f"{capital(facts.title(split))}: no image of {_list(absent)}."
         blocks.append(Paragraph(text))
     blocks.append(Picture("class_balance", f"Images of each class{_of_synthetic(facts)}."))
-    split, found = next(iter(splits.items()))
     blocks += [
-        Paragraph(f"Mean grey value (brightness) and its spread inside an image (contrast), {facts.title(split)}:"),
+        Paragraph("Mean grey value of a class's images (brightness) and its spread inside an image (contrast):"),
         Table(
-            ("class", "brightness", "contrast"),
+            ["class", *(f"{facts.title(split)} {key}" for split in splits for key in ("brightness", "contrast"))],
             [
-                [name, _number(bright, ".1f"), _number(contrast, ".1f")]
-                for name, bright, contrast in zip(
-                    facts.audit["class_names"], found["brightness"], found["contrast"], strict=True
-                )
+                [
+                    name,
+                    *(
+                        _number(found[key][label], ".1f")
+                        for found in splits.values()
+                        for key in ("brightness", "contrast")
+                    ),
+                ]
+                for label, name in enumerate(facts.audit["class_names"])
             ],
-            "lrr",
+            "l" + "rr" * len(splits),
         ),
-        Picture("mean_faces", f"Mean face of each class{_of_synthetic(facts)}, {facts.title(split)}."),
-        Picture("contact_sheet", f"Faces of each class{_of_synthetic(facts)}, {facts.title(split)}."),
+        Picture("mean_faces", f"Mean face of each class in each split{_of_synthetic(facts)}."),
+        Picture("contact_sheet", f"Faces of each class from each split{_of_synthetic(facts)}."),
     ]
     return blocks
 
@@ -357,6 +367,8 @@ def _strategy(config: Mapping[str, Any]) -> str:
     """Both phases in words, from the settings."""
     settings = {**Config().to_dict(), **config}
     scratch = settings["weights"] == "none"
+    warm_up = f"{settings['warmup_epochs']:g} epoch{'' if settings['warmup_epochs'] == 1 else 's'}"
+    grows = 0 < settings["initial_image_size"] < settings["image_size"] and settings["resizing_epochs"]
     parts = []
     if scratch:
         parts.append(
@@ -375,16 +387,21 @@ def _strategy(config: Mapping[str, Any]) -> str:
         schedule = {
             "plateau": f"multiplied by {settings['plateau_factor']:g} after "
             f"{quantity(settings['plateau_patience'], 'epoch')} without a better validation loss",
-            "cosine": f"falling along a cosine after {settings['warmup_epochs']:g} epochs of warm-up",
+            "cosine": "falling along a cosine" + (f" after {warm_up} of warm-up" if settings["warmup_epochs"] else ""),
             "constant": "constant",
         }.get(settings["schedule"], str(settings["schedule"]))
         parts.append(
-            f"{'Training' if scratch else 'Phase 2'} takes all layers for at most "
+            f"{'All layers are trained' if scratch else 'Phase 2 trains all layers'} for {'at most ' if stop else ''}"
             f"{quantity(settings['epochs'], 'epoch')} (BatchNorm "
             f"{'trained too' if settings['train_batch_norm'] else 'fixed'}) at a peak learning rate of "
             f"{settings['learning_rate']:g}, {schedule}"
             + (f"; it ends after {quantity(stop, 'epoch')} without a better validation accuracy." if stop else ".")
         )
+        if grows:
+            parts.append(
+                f"The first {quantity(settings['resizing_epochs'], 'epoch')} of these see smaller images, from "
+                f"{settings['initial_image_size']} pixels a side upwards, the others {settings['image_size']} pixels."
+            )
     weights = {
         "balanced": "The loss weights each class by n / (classes x count).",
         "sqrt": "The loss weights each class by the root of n / (classes x count).",
@@ -394,7 +411,9 @@ def _strategy(config: Mapping[str, Any]) -> str:
         f"The optimiser is {settings['optimizer']} with batches of {settings['batch_size']} and weight decay "
         f"{settings['weight_decay']:g}. {weights}"
     )
-    parts.append("The epoch with the best validation accuracy over all phases is kept.")
+    parts.append(
+        f"The epoch with the best validation accuracy over all phases{' at the full size' if grows else ''} is kept."
+    )
     return " ".join(parts)
 
 
@@ -405,14 +424,14 @@ def _results(facts: Facts) -> list[Block]:
         rows = []
         for phase in phases:
             epochs = [row for row in facts.history if row["phase"] == phase]
-            scored = [row for row in epochs if "val_accuracy" in row]
+            scored = [row for row in _eligible(facts) if row["phase"] == phase]
             best = max(scored, key=lambda row: row["val_accuracy"], default=None)
             rows.append(
                 [
                     f"{phase:.0f} ({'head alone' if phase == 1 else 'all layers'})",
                     str(len(epochs)),
                     _duration(sum(row.get("seconds", 0) for row in epochs)),
-                    _span([row.get("learning_rate") for row in epochs], ".2g"),
+                    _rates([row.get("learning_rate") for row in epochs]),
                     _span([row.get("loss") for row in epochs], ".3f"),
                     percent(epochs[-1].get("accuracy")),
                     f"{percent(best['val_accuracy'])} (epoch {best['epoch']:.0f})" if best else "-",
@@ -439,7 +458,7 @@ def _results(facts: Facts) -> list[Block]:
             Picture(
                 "curves",
                 f"Loss, accuracy and learning rate of each epoch{_of_synthetic(facts)}; validation is the selection "
-                "split. Training figures are taken during the epoch, with augmentation and dropout.",
+                f"split. The learning rate is that at the epoch's start. {_about_training_figures(facts.config)}",
             ),
         ]
     else:
@@ -450,14 +469,20 @@ def _results(facts: Facts) -> list[Block]:
     for split, found in facts.keras.items():
         rows.append(_scores(facts.title(split), found))
         if found.get("num_with_twin") and found.get("without_twin"):
-            rows.append(_scores(f"{facts.title(split)} without copies in train", found["without_twin"]))
+            rows.append(_scores(f"{facts.title(split)}, images without a copy in train", found["without_twin"]))
+        if augmented := found.get("tta"):
+            rows.append(_scores(f"{facts.title(split)}, mean of {augmented['num_views']} views", augmented))
     blocks += [
-        Paragraph("The saved Keras model, single view; in brackets the 95 % bootstrap interval:"),
+        Paragraph(
+            "The saved Keras model, a single view of each image unless the row says otherwise; in brackets the 95 % "
+            "bootstrap interval:"
+        ),
         Table(
             ("split", "images", "accuracy", "macro-F1", "balanced accuracy", "top-2 accuracy", "ROC-AUC", "loss"),
             rows,
             "lrrrrrrr",
         ),
+        *(Paragraph(_tta_in_words(facts, split)) for split, found in facts.keras.items() if "tta" in found),
     ]
     if evaluated := facts.metrics.get("model_evaluate"):
         blocks += [
@@ -479,6 +504,46 @@ def _results(facts: Facts) -> list[Block]:
     return blocks
 
 
+def _eligible(facts: Facts) -> list[dict[str, float]]:
+    """The epochs that the kept one is chosen from: under progressive resizing only those at the full size."""
+    size = max(row.get("image_size", 0) for row in facts.history)
+    return [row for row in facts.history if "val_accuracy" in row and row.get("image_size", size) == size]
+
+
+def _about_training_figures(config: Mapping[str, Any]) -> str:
+    """How the training figures in the history differ from those on validation."""
+    settings = {**Config().to_dict(), **config}
+    parts = [
+        name
+        for name, present in (
+            ("label smoothing", settings["label_smoothing"]),
+            ("class weights", settings["class_weights"] != "none"),
+            ("logit adjustment", settings["logit_adjustment"]),
+            ("mixed images", settings["mixup"] or settings["cutmix"]),
+            ("the teachers' targets", settings["teachers"]),
+        )
+        if present
+    ]
+    text = "Training figures are taken during the epoch, with augmentation and dropout"
+    return text + (f"; the training loss has {_list(parts)} in it, the validation loss has not." if parts else ".")
+
+
+def _tta_in_words(facts: Facts, split: str) -> str:
+    """What test-time augmentation brings on a split, and what it costs."""
+    found = facts.keras[split]["tta"]
+    text = (
+        f"Averaging over {found['num_views']} views of each image (mirrored, shifted) takes "
+        f"{found['ms_per_image']:.2f} ms an image instead of {found['single_ms_per_image']:.2f} ms"
+    )
+    if against := found.get("comparison"):
+        low, high = against["difference_interval"]
+        text += (
+            f" and changes the accuracy on {facts.title(split)} by {100 * against['difference']:+.2f} points (95 % "
+            f"{100 * low:+.2f} to {100 * high:+.2f}; McNemar's exact test p = {against['p_value']:.2g})"
+        )
+    return f"{text}."
+
+
 def _scores(title: str, found: Mapping[str, Any]) -> list[str]:
     return [
         title,
@@ -494,7 +559,7 @@ def _scores(title: str, found: Mapping[str, Any]) -> list[str]:
 
 def _phases_in_words(facts: Facts) -> str:
     selection = facts.title(SELECTION_SPLIT)
-    scored = [row for row in facts.history if "val_accuracy" in row]
+    scored = _eligible(facts)
     if not scored:
         return "No epoch was scored on a validation split."
     best_of = {
@@ -560,7 +625,7 @@ def _confusions(facts: Facts) -> list[Block]:
                 train_counts=facts.train_counts,
             )
         ),
-        Picture("confident_errors", f"The wrong answers with the highest scores{_of_synthetic(facts)}, {title}."),
+        Picture("confident_errors", f"The wrong answers with the highest scores, {title}."),
     ]
 
 
@@ -578,7 +643,7 @@ def _calibration(facts: Facts) -> list[Block]:
             Paragraph(
                 f"A temperature of {temperature:.3f} was fitted on {selection} and folded into the head's weights, so "
                 "that the Keras model and every exported file give the same scores. "
-                + ("It changes nothing." if temperature == 1 else f"Without it the model is {verdict}.")
+                + ("It changes nothing." if temperature == 1 else f"By likelihood the scores were {verdict} before.")
             )
         )
     num_bins = next(iter(facts.keras.values()))["calibration"]["num_bins"]
@@ -599,6 +664,11 @@ def _calibration(facts: Facts) -> list[Block]:
             rows,
             "llrrrr",
         ),
+        *(
+            Paragraph(_scaling_in_words(facts.title(split), found))
+            for split, found in facts.keras.items()
+            if "calibration_before" in found
+        ),
         Picture(
             "reliability",
             f"Share of right answers over score, {facts.title(facts.judged or SELECTION_SPLIT)}; on the dotted line "
@@ -610,7 +680,8 @@ def _calibration(facts: Facts) -> list[Block]:
         blocks += [
             Paragraph(
                 f"The test of the method: the temperature fitted on one half of {selection} and measured on the "
-                "other. The band holds 95 % of the errors that a perfectly calibrated model of that size would show."
+                "other, both ways. The band holds 95 % of the calibration errors that a perfectly calibrated model "
+                "with such scores would show on as many images."
             ),
             Table(
                 (
@@ -620,8 +691,8 @@ def _calibration(facts: Facts) -> list[Block]:
                     "error before",
                     "error after",
                     "band",
-                    "in band",
-                    "likelihood before, after",
+                    "error after against the band",
+                    "negative log-likelihood before, after",
                 ),
                 [
                     [
@@ -631,20 +702,27 @@ def _calibration(facts: Facts) -> list[Block]:
                         f"{half['ece_before']:.4f}",
                         f"{half['ece_after']:.4f}",
                         f"{half['band'][0]:.4f} to {half['band'][1]:.4f}",
-                        "yes" if half["inside_band"] else "no",
+                        place_in_band(half),
                         f"{half['nll_before']:.4f}, {half['nll_after']:.4f}",
                     ]
                     for number, half in enumerate(check["halves"], start=1)
                 ],
                 "lrrrrrlr",
             ),
-            Paragraph(
-                "Both halves lie inside their band and the likelihood is no worse: passed."
-                if check["passed"]
-                else "Not passed: a half lies outside its band, or the likelihood is worse."
-            ),
+            Paragraph(calibration_verdict(check)),
         ]
     return blocks
+
+
+def _scaling_in_words(title: str, found: Mapping[str, Any]) -> str:
+    """What temperature scaling did on one split."""
+    changes = []
+    for key, name in (("ece", "calibration error"), ("nll", "negative log-likelihood")):
+        before, after = found["calibration_before"][key], found["calibration"][key]
+        verb = "lowers" if after < before else "raises"
+        text = f"{verb} the {name} from {before:.4f} to {after:.4f}"
+        changes.append(text if after != before else f"leaves the {name} at {after:.4f}")
+    return f"On {title} it {' and '.join(changes)}."
 
 
 def _exports(facts: Facts) -> list[Block]:
@@ -653,6 +731,7 @@ def _exports(facts: Facts) -> list[Block]:
     if not files:
         return [*blocks, Paragraph("No .tflite file of this run was scored.")]
     splits = [split for split in SPLITS if split in facts.keras or any(split in found for found in files.values())]
+    compared = any("agreement" in found.get(SELECTION_SPLIT, {}) for found in files.values())
     header = ["file", "size"]
     rows = [["Keras", "-"], *([name, _megabytes(found.get("size_bytes"))] for name, found in files.items())]
     for split in splits:
@@ -675,7 +754,10 @@ def _exports(facts: Facts) -> list[Block]:
             for row, cell in zip(rows, ["-", *column], strict=True):
                 row.append(cell)
     blocks += [
-        Paragraph("The Keras model and the files made from it, each scored by itself on the same images:"),
+        Paragraph(
+            "The Keras model and the files made from it, each scored by itself on the same images"
+            + (f"; the comparison with Keras is on {facts.title(SELECTION_SPLIT)}:" if compared else ":")
+        ),
         Table(header, rows, "l" + "r" * (len(header) - 1)),
     ]
     if any("latency_ms" in found for found in files.values()):
@@ -703,14 +785,13 @@ def _exported_files(facts: Facts) -> dict[str, dict[str, Any]]:
             add(f"{mode} .tflite", {"size_bytes": size})
     for mode, found in facts.metrics.get("tflite", {}).items():
         add(f"{mode} .tflite", found)
-    for name, found in facts.metrics.get("models", {}).items():
-        if name.endswith(".tflite"):
-            add(f"{name.removesuffix('.tflite').removeprefix('model-')} .tflite", found)
     own_data = facts.metrics.get("data", {}).get("sha256")
     for mode, card in facts.scorecards.items():
         scores = card.get(SELECTION_SPLIT, {})
         other = own_data and scores.get("sha256", own_data) != own_data
-        add(f"{mode} .tflite{' on ' + scores['source'] if other else ''}", card)
+        name = f"{mode} .tflite{' on ' + scores['source'] if other else ''}"
+        add(name, card)
+        files[name]["other_data"] = bool(other)
         for row in card.get("tried", []):
             if f"{row['quantization']} .tflite" not in files:
                 add(f"{row['quantization']}, tried and not kept", {**row, SELECTION_SPLIT: row})
@@ -835,28 +916,29 @@ def _conclusion(facts: Facts) -> list[Block]:
         return [*blocks, Paragraph("The run has no evaluated model, so there is nothing to conclude yet.")]
     result = facts.keras[facts.judged]
     matrix, names = np.array(result["confusion_matrix"]), class_names_of(result)
+    accuracy, macro_f1 = (_with_interval(result, key, "95 % interval ") for key in ("accuracy", "macro_f1"))
     sentences = [
-        f"The model recognises {_with_interval(result, 'accuracy')} of the {result['num_images']:,} images of "
-        f"{facts.title(facts.judged)}, with a macro-F1 of {_with_interval(result, 'macro_f1')}."
+        f"The model recognises {accuracy} of the {result['num_images']:,} images of {facts.title(facts.judged)}, with "
+        f"a macro-F1 of {macro_f1}."
     ]
-    if facts.judged != SELECTION_SPLIT and SELECTION_SPLIT in facts.keras:
-        sentences.append(
-            f"On {facts.title(SELECTION_SPLIT)} the accuracy is {percent(facts.keras[SELECTION_SPLIT]['accuracy'])}."
-        )
     wrong = matrix - np.diag(np.diagonal(matrix))
     if wrong.any():
         true, taken = divmod(int(wrong.argmax()), len(names))
         sentences.append(f"Its most frequent error: {taken_for(matrix, names, true, taken, subject=True)}.")
     sentences += [
-        f"The baseline {name} reaches {percent(score)}." for name, score in facts.metrics.get("baselines", {}).items()
+        f'The baseline "{name}" reaches {percent(score)}.' for name, score in facts.metrics.get("baselines", {}).items()
     ]
     exported = [
         f"{percent(found[facts.judged]['accuracy'])} as {name}"
         for name, found in _exported_files(facts).items()
-        if facts.judged in found
+        if facts.judged in found and not found.get("other_data")
     ]
     if exported:
-        sentences.append(f"Exported it reaches {_list(exported)}.")
+        sentences.append(f"Exported, it reaches {_list(exported)} on the same images.")
+    if facts.judged != SELECTION_SPLIT and SELECTION_SPLIT in facts.keras:
+        sentences.append(
+            f"On {facts.title(SELECTION_SPLIT)} the accuracy is {percent(facts.keras[SELECTION_SPLIT]['accuracy'])}."
+        )
     if facts.synthetic:
         sentences.append("All of this is on synthetic faces.")
     return [*blocks, Paragraph(" ".join(sentences))]
@@ -865,11 +947,11 @@ def _conclusion(facts: Facts) -> list[Block]:
 # --- Words and numbers ---
 
 
-def _with_interval(found: Mapping[str, Any], key: str) -> str:
+def _with_interval(found: Mapping[str, Any], key: str, called: str = "") -> str:
     low, high = found[f"{key}_interval"]
     if key == "accuracy":
-        return f"{percent(found[key])} ({100 * low:.1f} to {100 * high:.1f})"
-    return f"{found[key]:.3f} ({low:.3f} to {high:.3f})"
+        return f"{percent(found[key])} ({called}{100 * low:.1f} to {100 * high:.1f})"
+    return f"{found[key]:.3f} ({called}{low:.3f} to {high:.3f})"
 
 
 def _megabytes(size_bytes: int | None) -> str:
@@ -886,6 +968,14 @@ def _span(values: Sequence[float | None], form: str) -> str:
     if not known:
         return "-"
     return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+
+
+def _rates(values: Sequence[float | None]) -> str:
+    """The first and the last learning rate, and the highest between them where it is neither."""
+    known = [value for value in values if value is not None]
+    if known and max(known) > max(known[0], known[-1]):
+        return f"{known[0]:.2g} up to {max(known):.2g}, then to {known[-1]:.2g}"
+    return _span(values, ".2g")
 
 
 def _duration(seconds: float) -> str:

@@ -38,11 +38,15 @@ class FrameSource:
         """
         self.is_camera = isinstance(source, int)
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
-        if not isinstance(source, int) and not Path(source).is_file():
+        if not isinstance(source, int) and not os.path.isfile(source):
             raise InputError(f"no video file at {source}: give the path of a video, or the number of a camera")
         self._cv2 = _opencv()
-        self._capture = self._cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
-        if not self._capture.isOpened():
+        try:
+            self._capture = self._cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
+            opened = self._capture.isOpened()
+        except self._cv2.error:  # a number that OpenCV cannot hold
+            opened = False
+        if not opened:
             if self.is_camera:
                 raise InputError(f"no {self.name}: none can be opened under this number; 0 is usually the first")
             raise InputError(f"{self.name}: not a video that OpenCV can read; convert it to .mp4 (H.264)")

@@ -54,7 +54,7 @@ def test_unknown_key_names_the_nearest():
         ({"flip": 1}, "flip 1: expected true or false"),
         ({"teachers": [1]}, "teachers .*: expected a list of texts"),
         ({"image_size": 16}, "image_size 16: expected a whole number from 32 to 512"),
-        ({"image_size": 64, "initial_image_size": 96}, "initial_image_size 96: expected 32 to image_size"),
+        ({"image_size": 64, "initial_image_size": 96}, "initial_image_size 96: expected 0 or 32 to 64"),
         ({"cache_features": True}, "cache_features needs an unaugmented phase 1"),
     ],
 )

@@ -71,6 +71,11 @@ def test_a_picture_of_at_most_64_pixels_is_a_crop_already(size):
     assert face.box[2] == face.box[3] == min(size)
 
 
+@pytest.mark.parametrize("size", [(10_000, 3), (3, 10_000), (65, 1), (1, 65)])
+def test_slivers_are_searched_too(size):
+    assert faces.find_faces(Image.new("L", size)) == []
+
+
 def test_without_detection_the_whole_picture_is_the_face():
     image = photograph(num_faces=0)
     (face,) = faces.find_faces(image, detect=False)

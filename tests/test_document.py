@@ -54,7 +54,8 @@ def test_html_body():
 <div class="wide" tabindex="0"><table><thead><tr><th>name</th><th class="r">n</th></tr></thead>\
 <tbody><tr><td>x|y</td><td class="r">1.5 %</td></tr><tr><td>z</td><td class="r">-</td></tr></tbody></table></div>
 <pre>fer-tf train --data a_b.csv</pre>
-<figure><img src="data:image/png;base64,AAAA" alt="Loss [nats]"><figcaption>Loss [nats]</figcaption></figure>
+<figure><div class="wide" tabindex="0"><img src="data:image/png;base64,AAAA" alt="Loss [nats]"></div>\
+<figcaption>Loss [nats]</figcaption></figure>
 """
     )
     assert "<title>A &lt;title&gt;</title>" in page

@@ -15,6 +15,7 @@ from fer_tf.config import Config
 from fer_tf.data.audit import image_hashes
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.fer2013 import load_dataset, save_npz
+from tests.tiny_models import write_tiny
 
 NAMES = ("happy", "sad", "neutral")
 
@@ -202,6 +203,7 @@ def test_tta_stands_beside_the_single_view(tmp_path, capsys, opened):
     assert result["accuracy"] == 1.0
     assert result["tta"]["num_views"] == 10 and result["tta"]["num_images"] == 30
     assert result["tta"]["ms_per_image"] > 0 and result["tta"]["single_ms_per_image"] > 0
+    assert result["tta"]["comparison"]["num_images"] == 30
 
 
 def test_against_another_model(tmp_path, capsys, opened):
@@ -255,6 +257,27 @@ class TestBadInput:
         assert "the model knows happy, sad, neutral" in line and "no neutral" in line
         assert not opened  # refused before a model is loaded
 
+    def test_other_classes_than_the_runs(self, tmp_path, capsys, opened):
+        run = make_run(tmp_path)
+        save_npz(make_dataset(class_names=("happy", "sad", "angry")), tmp_path / "other.npz")
+        assert "no neutral" in failure(capsys, "--run", run.path, "--data", tmp_path / "other.npz")
+
+    def test_an_empty_split(self, tmp_path, capsys, opened):
+        save_npz(make_dataset(("test",)), tmp_path / "faces.npz")
+        argv = ["--model", write_model(tmp_path / "a.keras"), "--data", tmp_path / "faces.npz", "--split", "train"]
+        assert "no train split" in failure(capsys, *argv)
+
+    def test_broken_files_of_the_run(self, tmp_path, capsys, opened):
+        run = make_run(tmp_path)
+        run.metrics.write_text('{"keras": 5}')
+        assert "holds no object under keras" in failure(capsys, "--run", run.path)
+        run.metrics.write_text("{")
+        assert "no JSON" in failure(capsys, "--run", run.path)
+        assert not opened  # before the work
+        run.metrics.unlink()
+        run.train_hashes.write_bytes(b"\xff\xfe")
+        assert main(["--run", str(run.path)]) == 0
+
     def test_no_probabilities(self, tmp_path, capsys, opened):
         run = make_run(tmp_path, score=3.5)
         assert "sum to 1, not logits" in failure(capsys, "--run", run.path)
@@ -270,6 +293,12 @@ class TestBadInput:
         foreign.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
         line = failure(capsys, "--model", foreign, "--data", tmp_path / "faces.npz")
         assert "not a model of fer_tf" in line
+        write_tiny(foreign, class_names=NAMES, input_shape=(1, 64, 64, 1))
+        line = failure(capsys, "--model", foreign, "--data", tmp_path / "faces.npz")
+        assert "takes uint8 (1, 64, 64, 1): expected uint8 (1, 48, 48, 1)" in line
+        write_tiny(foreign, metadata={"class_names": list(NAMES)})
+        line = failure(capsys, "--model", foreign, "--data", tmp_path / "faces.npz")
+        assert "names 3 classes but its output has 7 values" in line
 
     def test_against_other_classes(self, tmp_path, capsys, opened):
         run = make_run(tmp_path)

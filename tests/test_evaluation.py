@@ -58,13 +58,22 @@ def test_every_metric_equals_scikit_learn(num_classes):
         assert result["top2_accuracy"] == 1.0
 
 
-def test_loss_is_that_of_keras():
-    keras_losses = pytest.importorskip("keras").losses
-    labels, probabilities = make_case()
-    probabilities[:5] = 0
-    probabilities[np.arange(5), (labels[:5] + 1) % 7] = 1  # surely wrong: clipped at 1e-7
-    expected = keras_losses.CategoricalCrossentropy()(np.eye(7, dtype=np.float32)[labels], probabilities)
-    assert evaluation.evaluate(labels, probabilities, names(7))["loss"] == pytest.approx(float(expected), rel=1e-5)
+def test_loss_is_that_of_model_evaluate():
+    """Of a model that is surely wrong at times too: TensorFlow takes the loss from the logits, unclipped."""
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("other backends clip")
+    logits = np.random.default_rng(0).normal(0, 8, (300, 7)).astype(np.float32)
+    labels = np.arange(300) % 7
+    inputs = keras.Input((7,))
+    model = keras.Model(inputs, keras.layers.Softmax()(inputs))
+    model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    loss, accuracy = model.evaluate(logits, np.eye(7)[labels], verbose=0)
+    probabilities = model.predict(logits, verbose=0)
+    assert np.mean(probabilities[np.arange(300), labels] < 1e-7) > 0.1  # what clipping would change
+    result = evaluation.evaluate(labels, probabilities, names(7))
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
+    assert result["accuracy"] == pytest.approx(accuracy)
 
 
 def test_hand_worked_case():
@@ -211,11 +220,27 @@ class TestCalibration:
             "num_images": 1794, "temperature": 1.25, "ece_before": 0.08, "ece_after": 0.02, "band": [0.01, 0.03],
             "inside_band": True, "nll_before": 1.0, "nll_after": 0.95,
         }  # fmt: skip
-        assert evaluation.format_calibration({"halves": [half], "passed": True}) == (
+        below = {**half, "ece_after": 0.005, "nll_after": 1.1}
+        assert evaluation.format_calibration({"halves": [half, below], "passed": False}) == (
             "Temperature fitted on one half of the split, measured on the other\n"
             "Half 1 (1794 images), temperature 1.250:\n"
             "  calibration error        0.0800 -> 0.0200; a perfectly calibrated model: 0.0100 to 0.0300 (inside)\n"
             "  negative log-likelihood  1.0000 -> 0.9500\n"
+            "Half 2 (1794 images), temperature 1.250:\n"
+            "  calibration error        0.0800 -> 0.0050; a perfectly calibrated model: 0.0100 to 0.0300 (below)\n"
+            "  negative log-likelihood  1.0000 -> 1.1000\n"
+            "Not passed: the likelihood is worse (negative log-likelihood over both halves 1.0000 before, 1.0250 "
+            "after).\n"
+        )
+
+    def test_verdict_names_the_half_that_failed(self):
+        labels, probabilities = make_case(3000, sharpness=2)
+        check = evaluation.calibration_check(labels, probabilities)
+        assert evaluation.calibration_verdict(check).startswith("Passed: neither calibration error lies above its band")
+        half = {**check["halves"][1], "ece_after": 0.5, "inside_band": False}
+        assert evaluation.place_in_band(half) == "above"
+        assert evaluation.calibration_verdict({"halves": [check["halves"][0], half], "passed": False}) == (
+            "Not passed: the calibration error of half 2 lies above its band."
         )
 
 
@@ -308,6 +333,9 @@ def test_report_text():
         "Images whose exact pixels also stand in the training data: 3 of 8.\n"
         "Without them (5 images):\n"
         "\n"
+        "               precision  recall      F1  ROC-AUC  support\n"
+        "angry              0.000   0.000   0.000    0.250        1\n"
+        "happy              0.500   0.500   0.500    0.250        4\n"
         "accuracy           0.4000  95 % interval 0.2500 to 0.8750\n"
         "macro-F1           0.1905  95 % interval 0.1250 to 0.6250\n"
         "balanced accuracy  0.2500\n"

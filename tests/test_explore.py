@@ -56,6 +56,32 @@ def test_writes_findings_and_figures(npz, capsys, tmp_path):
             assert picture.width >= 900 and picture.convert("L").getextrema()[0] < 100  # a page wide and not empty
 
 
+def test_figures_show_each_class_of_each_split(npz, tmp_path, monkeypatch):
+    from fer_tf import plots
+
+    captions = {}
+    to_png = plots.to_png
+
+    def keep(figure):
+        captions[figure.axes[0].get_title()] = [text.get_text() for text in figure.axes[0].texts]
+        return to_png(figure)
+
+    monkeypatch.setattr(plots, "to_png", keep)
+    assert explore.main(["--data", str(npz), "--output", str(tmp_path / "audit")]) == 0
+    shown = [text.replace("\n", " ") for text in captions["Mean face by class"]]
+    assert shown == [
+        *(f"{name}, train 2 images" for name in ("angry", "happy", "sad")),
+        "angry, validation 1 image",
+        "happy, validation 1 image",
+        "happy, test 1 image",
+    ]
+    assert [text.replace("\n", " ") for text in captions[""]] == [
+        *["angry, train"] * 2, "angry, validation",
+        *["happy, train"] * 2, "happy, validation", "happy, test",
+        *["sad, train"] * 2,
+    ]  # fmt: skip
+
+
 def test_an_output_that_is_there_is_replaced(npz, tmp_path):
     output = tmp_path / "audit"
     for _ in range(2):

@@ -47,23 +47,38 @@ def test_threads_change_no_bit_of_the_answer(model, images, num_threads, size):
     np.testing.assert_array_equal(open_model(model, num_threads=num_threads).predict(images[:size]), alone)
 
 
-def test_one_predictor_serves_several_threads(model, images):
-    predictor = open_model(model, num_threads=2)
-    expected = predictor.predict(images)
-    wrong = []
+@pytest.mark.parametrize("num_threads", [1, 2, 4])
+def test_one_classifier_serves_several_threads(model, images, num_threads):
+    expected = EmotionClassifier(model, num_threads=1).predict(images)
+    shared = EmotionClassifier(model, num_threads=num_threads)  # not asked before: its interpreters start in the race
+    together = threading.Barrier(6)
+    wrong, done = [], []
 
     def ask(shift):
-        for _ in range(20):
-            order = np.roll(np.arange(len(images)), shift)
-            if not np.array_equal(predictor.predict(images[order]), expected[order]):
-                wrong.append(shift)
+        order = np.roll(np.arange(len(images)), shift)
+        together.wait(timeout=30)
+        for round_number in range(20):
+            one = order[round_number]
+            if not np.array_equal(shared.predict(images[order]), expected[order]):
+                wrong.append((shift, "many"))
+            if not np.array_equal(shared.predict(Image.fromarray(images[one])), expected[one : one + 1]):
+                wrong.append((shift, "one"))
+        done.append(shift)
 
-    threads = [threading.Thread(target=ask, args=(shift,)) for shift in range(6)]
+    threads = [threading.Thread(target=ask, args=(shift,), daemon=True) for shift in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
-    assert wrong == []
+        thread.join(timeout=60)
+    assert (sorted(done), wrong) == ([0, 1, 2, 3, 4, 5], [])
+
+
+def test_interpreters_that_start_later_leave_stderr_alone(model, monkeypatch, capfd):
+    """Another thread's messages would go nowhere in that moment."""
+    predictor = open_model(model, num_threads=3)
+    monkeypatch.setattr(inference, "_without_native_log", lambda: pytest.fail("stderr is sent elsewhere"))
+    assert len({id(predictor._borrow()) for _ in range(3)}) == 3
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -136,6 +151,16 @@ def test_arrays_of_no_picture_are_refused(model):
         classifier.predict(np.zeros((60, 60)))
     with pytest.raises(InputError, match=r"array of shape \(5,\): expected"):
         classifier.predict(np.zeros(5, np.uint8))
+    with pytest.raises(InputError, match=r"array of shape \(60, 50, 4\): expected"):
+        classifier.predict(np.zeros((60, 50, 4), np.uint8))  # RGBA, not 60 slivers
+    with pytest.raises(InputError, match="the picture has no pixels"):
+        classifier.predict(np.zeros((3, 0, 60), np.uint8))
+
+
+@pytest.mark.parametrize("thing", [None, 7, b"face.png", [None], [[0, 1]]])
+def test_things_that_are_no_picture_are_refused(model, thing):
+    with pytest.raises(InputError, match=r"^image is (NoneType|int|bytes|list): expected a PIL image or a uint8 arr"):
+        EmotionClassifier(model).predict(thing)
 
 
 # --- the shipped model ---
@@ -174,21 +199,48 @@ def test_without_a_path_the_shipped_model_answers_and_nothing_heavy_is_imported(
     assert done.stderr == ""
 
 
-def test_what_a_wheel_is_built_from_brings_the_shipped_model(model, tmp_path):
+def _built(folder: Path, *, with_model: Path | None) -> Path:
+    """What goes into a wheel, by the setuptools at hand: no other is downloaded."""
     pytest.importorskip("setuptools")
-    clone = Path(inference.__file__).parents[1]
-    copy = tmp_path / "clone"
+    clone, copy = Path(inference.__file__).parents[1], folder / "clone"
     shutil.copytree(clone / "fer_tf", copy / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml"):
         shutil.copy(clone / name, copy)
     (copy / "README.md").touch()
-    (copy / inference.SHIPPED_MODEL_FOLDER).mkdir(parents=True)
-    shutil.copy(model, copy / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
-    build = ["-q", "build", "--build-base", str(tmp_path / "base"), "--build-lib", str(tmp_path / "built")]
+    (copy / "saved_models").mkdir()
+    (copy / "saved_models" / "README.md").touch()
+    if with_model:
+        (copy / inference.SHIPPED_MODEL_FOLDER).mkdir()
+        shutil.copy(with_model, copy / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
+    build = ["-q", "build", "--build-base", str(folder / "base"), "--build-lib", str(folder / "built")]
     code = "import setuptools; setuptools.setup()"
     subprocess.run([sys.executable, "-c", code, *build], cwd=copy, check=True, capture_output=True, timeout=120)
-    done = _python(tmp_path / "built", "from fer_tf.inference import shipped_model; print(shipped_model())")
-    assert done.stdout.strip() == str(tmp_path / "built" / "fer_tf" / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
+    return folder / "built"
+
+
+def test_what_a_wheel_is_built_from_brings_the_shipped_model(model, tmp_path):
+    built = _built(tmp_path, with_model=model)
+    done = _python(built, "from fer_tf.inference import shipped_model; print(shipped_model())")
+    assert done.stdout.strip() == str(built / "fer_tf" / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "photo.png")
+    code = f"import sys; sys.path.insert(0, {str(built)!r}); from fer_tf.cli import main; sys.exit(main(sys.argv[1:]))"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "predict", "../photo.png", "--format", "csv"],
+        capture_output=True,
+        text=True,
+        cwd=empty,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("../photo.png,,,1,0,0,48,48,")
+
+
+def test_a_wheel_can_be_built_before_there_is_a_model(tmp_path):
+    built = _built(tmp_path, with_model=None)
+    assert (built / "fer_tf" / "inference.py").is_file()
+    assert not list(built.rglob("*.tflite"))
 
 
 def test_an_installation_without_a_model_says_how_to_get_one(tmp_path):
@@ -224,6 +276,8 @@ def _refusal(path: Path) -> str:
     [
         ({"input_shape": (1, 64, 64, 1)}, "FILE takes uint8 (1, 64, 64, 1): expected uint8 (1, 48, 48, 1)"),
         ({"input_shape": (1, 48, 48, 3)}, "FILE takes uint8 (1, 48, 48, 3): expected uint8 (1, 48, 48, 1)"),
+        ({"input_type": "float32"}, "FILE takes float32 (1, 48, 48, 1): expected uint8 (1, 48, 48, 1)"),
+        ({"output_type": "uint8"}, "FILE gives uint8 (1, 7): expected float32 (1, classes)"),
         ({"num_outputs": 2}, "FILE has 2 outputs: expected 1"),
         ({"custom": "FlexErf"}, "FILE needs the custom operator 'FlexErf': expected builtin operators only"),
         (

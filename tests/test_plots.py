@@ -48,7 +48,11 @@ def test_confusion_matrix_of_many_classes_drops_the_counts():
 def test_training_curves_mark_phases_and_best_epoch():
     figure = plots.plot_training_curves(history())
     loss, accuracy, rate = figure.axes
-    assert [ax.get_ylabel() for ax in figure.axes] == ["loss (cross-entropy)", "accuracy", "learning rate"]
+    assert [ax.get_ylabel() for ax in figure.axes] == [
+        "loss (cross-entropy)",
+        "accuracy",
+        "learning rate\nat the epoch's start",
+    ]
     lines = {line.get_label(): line for line in accuracy.lines}
     assert list(lines["phase boundary"].get_xdata()) == [2.5, 2.5]
     assert list(lines["best epoch (4)"].get_xdata()) == [4, 4]

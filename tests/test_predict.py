@@ -18,6 +18,7 @@ from fer_tf import video
 from fer_tf.commands import predict
 from fer_tf.errors import InputError
 from fer_tf.labels import EMOTIONS
+from fer_tf.quantization import QUANTIZATIONS
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
 
@@ -318,43 +319,72 @@ def _bad_inputs(folder):
     [
         ("missing.jpg", "no image file at missing.jpg: give the path of a PNG, JPEG, BMP or WEBP file"),
         ("text.jpg", "text.jpg: not a PNG, JPEG, BMP or WEBP picture; convert it, or remove it"),
+        ("empty.png", "empty.png: not a PNG, JPEG, BMP or WEBP picture; convert it, or remove it"),
         ("huge.png", "huge.png: more than 50 million pixels; scale the picture down"),
+        ("a" * 300 + ".png", "no image file at aaaa"),
         ("missing.mp4", "no video file at missing.mp4: give the path of a video, or the number of a camera"),
         ("empty.mp4", "empty.mp4: not a video that OpenCV can read; convert it to .mp4 (H.264)"),
         ("text.mp4", "text.mp4: not a video that OpenCV can read; convert it to .mp4 (H.264)"),
         ("nothing", "nothing: no pictures or videos in this folder; expected files ending in"),
         ("*.gif", "*.gif: no file matches this pattern"),
         ("97", "no camera 97: none can be opened under this number; 0 is usually the first"),
+        ("4294967296", "no camera 4294967296: none can be opened under this number; 0 is usually the first"),
     ],
 )
 def test_bad_input_is_one_line(say, tmp_path, name, message):
     _bad_inputs(tmp_path)
-    status, out, err = say(name, "--format", "jsonl")
+    status, out, err = say(name)
     assert (status, out) == (2, [])
     assert len(err) == 1
     assert err[0].startswith(f"fer-tf predict: error: {message}")
 
 
-def test_empty_pictures_and_videos_without_frames(say, tmp_path):
+def test_a_video_without_frames(say, tmp_path):
     _bad_inputs(tmp_path)
-    status, _, err = say("empty.png")
-    assert status == 2 and len(err) == 1 and "empty.png" in err[0]
-    status, _, err = say("frameless.avi", "--annotate", "out")
-    assert status == 2 and len(err) == 1 and "frameless.avi: no" in err[0]
+    status, out, err = say("frameless.avi", "--annotate", "out")
+    assert (status, out, len(err)) == (2, [], 1)
+    assert "frameless.avi: no" in err[0]
     assert list((tmp_path / "out").iterdir()) == []  # nothing half-written
 
 
-def test_a_tflite_of_another_network(say, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "breach"),
+    [
+        (
+            {"input_shape": (1, 224, 224, 3), "input_type": "float32"},
+            "takes float32 (1, 224, 224, 3): expected uint8 (1, 48, 48, 1)",
+        ),
+        ({"output_type": "uint8"}, "gives uint8 (1, 7): expected float32 (1, classes)"),
+        ({"num_outputs": 2}, "has 2 outputs: expected 1"),
+        ({"custom": "Detect"}, "needs the custom operator 'Detect': expected builtin operators only"),
+    ],
+)
+def test_a_tflite_of_another_network(say, tmp_path, changes, breach):
     _crop_file(tmp_path / "face.png")
-    foreign = write_tiny(tmp_path / "foreign.tflite", input_shape=(1, 224, 224, 3))
-    assert say("face.png", model=foreign) == (
-        2,
-        [],
-        [
-            f"fer-tf predict: error: {foreign} takes uint8 (1, 224, 224, 3): expected uint8 (1, 48, 48, 1); "
-            "it is not a model of fer_tf"
-        ],
-    )
+    foreign = write_tiny(tmp_path / "foreign.tflite", **changes)
+    line = f"fer-tf predict: error: {foreign} {breach}; it is not a model of fer_tf"
+    assert say("face.png", model=foreign) == (2, [], [line])
+
+
+def test_a_picture_that_the_system_does_not_let_us_read_is_skipped_too(say, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        _crop_file(tmp_path / name)
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "b.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    status, out, err = say(".", "--format", "csv")
+    assert [row["file"] for row in csv.DictReader(out)] == ["a.png", "c.png"]
+    assert status == 2
+    assert err[0] == "skipped: b.png: cannot be read (Permission denied); make it readable, or remove it"
+
+
+def test_every_quantization_is_looked_for_in_a_run():
+    assert sorted(predict._QUANTIZATIONS) == sorted(QUANTIZATIONS)
 
 
 def test_broken_files_are_skipped_and_the_rest_is_done(say, tmp_path):

@@ -143,9 +143,9 @@ def test_figures_are_those_of_the_files(full_run):
         found = metrics["keras"][split]
         low, high = found["accuracy_interval"]
         accuracy = f"{100 * found['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-        assert f"| Accuracy, {title} | {accuracy} |" in text
+        assert f"| Accuracy, {title} | {accuracy.replace('(', '(95 % interval ')} |" in text
         assert f"| {title} | 40 | {accuracy} |" in text
-        assert f"| {title} without copies in train | 36 |" in text
+        assert f"| {title}, images without a copy in train | 36 |" in text
         before, after = found["calibration_before"], found["calibration"]
         assert f"| {title} | before temperature scaling | {before['ece']:.4f} |" in text
         assert f"| {title} | as saved | {after['ece']:.4f} |" in text
@@ -207,8 +207,10 @@ def test_exported_files_side_by_side(copied_run):
     metrics = json.loads(run.metrics.read_text())
     scores = {"accuracy": 0.5, "macro_f1": 0.4}
     metrics["keras"] = {split: {**found, **scores} for split, found in metrics["keras"].items()}
-    metrics["tflite"] = {"float32": {"validation": scores, "test": scores}}
-    metrics["models"] = {"model-int8.tflite": {"test": {"accuracy": 0.45, "macro_f1": 0.375}}, "model.keras": {}}
+    metrics["tflite"] = {
+        "float32": {"validation": scores, "test": scores},
+        "int8": {"test": {"accuracy": 0.45, "macro_f1": 0.375}},
+    }
     write_json(run.metrics, metrics)
     run.tflite("float32").write_bytes(bytes(1_500_000))
     paired = {"difference": -0.025, "difference_interval": [-0.075, 0.025], "agreement": 0.9}
@@ -256,7 +258,90 @@ def test_exported_files_side_by_side(copied_run):
 | dynamic, tried and not kept | 0.45 MB | 20.0 % | 0.100 | - | - | -2.50 (-7.50 to +2.50) | 90.0 % | - | 2.00 ms |"""
     )
     assert "Times are medians of one prediction on Example 3000; another processor has others." in text
-    assert "Exported it reaches 50.0 % as float32 .tflite and 45.0 % as int8 .tflite." in text
+    assert "on the same images; the comparison with Keras is on validation (selection split):\n" in text
+    assert "Exported, it reaches 50.0 % as float32 .tflite and 45.0 % as int8 .tflite on the same images." in text
+    del metrics["keras"]["test"], metrics["tflite"]
+    write_json(run.metrics, metrics)
+    write_report(run)
+    # The file that was scored on other data is no match for the images that the sentence is about.
+    assert "Exported, it reaches 47.5 % as int8 .tflite and 20.0 % as dynamic, tried and not kept on" in text_of(run)
+
+
+def test_epochs_at_a_smaller_size_do_not_compete(copied_run):
+    """Progressive resizing: only weights of the full size are kept, however well a smaller one did."""
+    run = copied_run
+    history = HISTORY.replace("2,1,64,100,0.0001,0.9,0.55,0.8,0.60", "2,1,48,100,0.0001,0.9,0.55,0.8,0.90")
+    write_text(run.history, history.replace("2,3,64,100,0.00005", "2,3,64,100,0.00002"))
+    metrics = json.loads(run.metrics.read_text())
+    for best in (metrics["best"], {}):
+        write_json(run.metrics, {**metrics, "best": best})
+        write_report(run)
+        assert "80.0 % | 65.0 % (epoch 2) | 0.700 |" in text_of(run)
+        assert "The best epoch is epoch 2 of phase 2 (number 4 in the curves) with 65.0 % on" in text_of(run)
+
+
+def test_learning_rates_of_a_warm_up(copied_run):
+    write_text(copied_run.history, HISTORY.replace("2,1,64,100,0.0001", "2,1,64,100,0.0"))
+    write_report(copied_run)
+    assert "| 0 up to 0.0001, then to 5e-05 |" in text_of(copied_run)
+
+
+def test_training_figures_are_explained(copied_run):
+    settings = json.loads(copied_run.config.read_text())
+    for changes, words in (
+        ({"class_weights": "none"}, "with augmentation and dropout."),
+        (
+            {"label_smoothing": 0.1, "mixup": 0.2},
+            "the training loss has label smoothing, class weights and mixed images in it, the validation loss has not.",
+        ),
+    ):
+        write_json(copied_run.config, {**settings, **changes})
+        write_report(copied_run)
+        assert words in text_of(copied_run)
+
+
+def test_test_time_augmentation_stands_beside_the_single_view(copied_run):
+    run = copied_run
+    metrics = json.loads(run.metrics.read_text())
+    test = metrics["keras"]["test"]
+    comparison = {"difference": 0.0125, "difference_interval": [-0.005, 0.03], "p_value": 0.2}
+    test["tta"] = {**test, "num_views": 10, "ms_per_image": 12.5, "single_ms_per_image": 1.25, "comparison": comparison}
+    test["tta"]["accuracy"] = 0.875
+    write_json(run.metrics, metrics)
+    write_report(run)
+    assert "| test, mean of 10 views | 40 | 87.5 % (" in text_of(run)
+    assert (
+        "Averaging over 10 views of each image (mirrored, shifted) takes 12.50 ms an image instead of 1.25 ms and "
+        "changes the accuracy on test by +1.25 points (95 % -0.50 to +3.00; McNemar's exact test p = 0.2)."
+    ) in text_of(run)
+
+
+def test_calibration_verdict_says_what_failed(copied_run):
+    run = copied_run
+    write_report(run)
+    metrics = json.loads(run.metrics.read_text())
+    assert ("Passed: neither" in text_of(run)) == metrics["calibration"]["passed"]
+    first, second = metrics["calibration"]["halves"]
+    second.update(band=[0.01, 0.02], ece_after=0.03, inside_band=False, nll_before=1.0, nll_after=0.9)
+    first.update(band=[0.01, 0.02], ece_after=0.005, inside_band=True, nll_before=1.0, nll_after=0.9)
+    metrics["calibration"]["passed"] = False
+    write_json(run.metrics, metrics)
+    write_report(run)
+    text = text_of(run)
+    assert "Not passed: the calibration error of half 2 lies above its band.\n" in text
+    assert "| 0.0050 | 0.0100 to 0.0200 | below |" in text and "| 0.0300 | 0.0100 to 0.0200 | above |" in text
+
+
+def test_conclusion_names_the_split_of_each_figure(full_run):
+    text = text_of(full_run)
+    conclusion = text[text.index("## Conclusion") :]
+    assert re.search(
+        r"The model recognises [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\) of the 40 images of test, with a macro-F1 "
+        r"of [\d.]+ \(95 % interval [\d.]+ to [\d.]+\)\. Its most frequent error: .* "
+        r'The baseline "majority class" reaches 35\.0 %\. Exported, it reaches [\d.]+ % as float32 \.tflite on the '
+        r"same images\. On validation \(selection split\) the accuracy is [\d.]+ %\.\n$",
+        conclusion,
+    )
 
 
 def test_synthetic_runs_say_so_in_title_and_figures(tmp_path):
@@ -326,10 +411,18 @@ def test_data_audit_in_words(copied_run):
     "settings, sentence",
     [
         ({"weights": "none"}, "The weights start at random, so there is no frozen phase"),
-        ({"weights": "none"}, "Training takes all layers for at most 40 epochs (BatchNorm trained too)"),
+        ({"weights": "none"}, "All layers are trained for at most 40 epochs (BatchNorm trained too)"),
         ({"frozen_epochs": 1}, "Phase 1 trains the new head alone for 1 epoch at a learning rate of 0.0001"),
         ({"frozen_epochs": 0}, "The backbone starts from the weights imagenet; the frozen phase is left out."),
+        ({"early_stopping_patience": 0}, "Phase 2 trains all layers for 40 epochs (BatchNorm trained too)"),
         ({"schedule": "cosine", "warmup_epochs": 2.0}, "falling along a cosine after 2 epochs of warm-up"),
+        ({"schedule": "cosine", "warmup_epochs": 1.0}, "falling along a cosine after 1 epoch of warm-up"),
+        ({"schedule": "cosine"}, "0.0001, falling along a cosine; it ends"),
+        (
+            {"initial_image_size": 48, "image_size": 64, "resizing_epochs": 8},
+            "The first 8 epochs of these see smaller images, from 48 pixels a side upwards, the others 64 pixels.",
+        ),
+        ({"initial_image_size": 48, "image_size": 64, "resizing_epochs": 8}, "all phases at the full size is kept."),
         ({"class_weights": "sqrt"}, "The loss weights each class by the root of n / (classes x count)."),
         ({"class_weights": "none"}, "The loss is not weighted by class."),
     ],
@@ -525,7 +618,10 @@ def test_page_in_chromium(chromium, request, name, width):
     assert chromium.value("innerWidth") == width
     assert chromium.value("document.title") == f"Training report: {run.path.name}"
     pictures = chromium.value("[...document.images].map(image => [image.naturalWidth, image.width])")
-    assert len(pictures) == 7 and all(natural > 0 and 0 < shown <= width for natural, shown in pictures)
+    # On a narrow screen a picture keeps letters that can be read, and scrolls in its box.
+    assert len(pictures) == 7 and all(natural > 0 and 500 < shown <= max(width, 600) for natural, shown in pictures)
+    boxes = chromium.value("[...document.querySelectorAll('.wide')].map(box => box.getBoundingClientRect().right)")
+    assert max(boxes) <= width
     bad = [
         event
         for event in chromium.events

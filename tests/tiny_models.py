@@ -35,7 +35,8 @@ def write_tiny(
         path: to write.
         class_names: one name a class.
         input_shape: of another network than ours, for the error messages.
-        changes: `custom`: name of a custom operator; `scale`, `zero_point`: of the input; `num_outputs`; `metadata`.
+        changes: `custom`: name of a custom operator; `scale`, `zero_point`, `input_type`: of the input; `output_type`;
+            `num_outputs`; `metadata`.
     """
     model = _model(len(class_names), input_shape, **{key: changes[key] for key in changes if key != "metadata"})
     metadata = {"format": 1, "class_names": list(class_names), "image_size": 48, "synthetic": True}
@@ -44,7 +45,17 @@ def write_tiny(
     return path
 
 
-def _model(num_classes, input_shape, *, custom=None, scale=None, zero_point=0, num_outputs=1):
+def _model(
+    num_classes,
+    input_shape,
+    *,
+    custom=None,
+    scale=None,
+    zero_point=0,
+    input_type="uint8",
+    output_type="float32",
+    num_outputs=1,
+):
     model = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]
@@ -76,14 +87,14 @@ def _model(num_classes, input_shape, *, custom=None, scale=None, zero_point=0, n
         graph.operators.append(new)
 
     num_values = int(np.prod(input_shape))
-    pixels = tensor(input_shape, "uint8")
+    pixels = tensor(input_shape, input_type)
     quantization = schema.QuantizationParametersT()
     quantization.scale, quantization.zeroPoint = [1.0 if scale is None else scale], [zero_point]
     graph.tensors[pixels].quantization = quantization
     floats = tensor(input_shape, "float32")
     flat = tensor((1, num_values), "float32")
     logits = tensor((1, num_classes), "float32")
-    probabilities = tensor((1, num_classes), "float32")
+    probabilities = tensor((1, num_classes), output_type)
     shape = tensor((2,), "int32", np.array([1, num_values], np.int32))
     weights = dense_weights(num_classes) if num_values == 2304 else np.zeros((num_classes, num_values), np.float32)
     kernel = tensor(weights.shape, "float32", weights)

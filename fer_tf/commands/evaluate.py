@@ -59,20 +59,25 @@ def run(args: argparse.Namespace) -> int:
     if not args.split and not data.has("test"):
         print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
+    kept_in = directory if directory and path.parent.resolve() == directory.path.resolve() and is_of_run else None
+    metrics = read_json(kept_in.metrics) if kept_in and kept_in.metrics.is_file() else {}
+    section = _section(metrics, path)
+
     predictor = open_model(path)
     other = open_model(other_path) if other_path else None
-    hashes = directory.train_hashes.read_text().split() if directory and directory.train_hashes.is_file() else None
+    hashes = None
+    if directory and directory.train_hashes.is_file():
+        hashes = directory.train_hashes.read_text(errors="replace").split()
     figures: dict[str, Any] = {}
     for split, part in parts.items():
         figures[split], probabilities = _score(predictor, part, split, path.name, hashes, args.tta)
         if other and other_path:
             figures[split]["comparison"] = _compare(probabilities, other, part, path, other_path)
 
-    if directory and path.parent.resolve() == directory.path.resolve() and is_of_run:
-        metrics = read_json(directory.metrics) if directory.metrics.is_file() else {}
-        _section(metrics, path).update(figures)
-        write_json(directory.metrics, metrics)
-        print(f"Wrote {directory.metrics}")
+    if kept_in:
+        section.update(figures)
+        write_json(kept_in.metrics, metrics)
+        print(f"Wrote {kept_in.metrics}")
     if args.output:
         about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
         write_json(args.output, {**about, "splits": figures})
@@ -165,8 +170,14 @@ def _score(
         tta_ms = 1000 * (time.perf_counter() - start) / len(part)
         averaged = np.mean(views, axis=0)
         figures = score_split(averaged, part, split, train_hashes=hashes, seed=seed)
-        result["tta"] = {"num_views": len(views), "ms_per_image": tta_ms, "single_ms_per_image": single_ms, **figures}
-        against = evaluation.compare(part.labels, averaged, probabilities)
+        against = evaluation.compare(part.labels, averaged, probabilities, seed=seed)
+        result["tta"] = {
+            "num_views": len(views),
+            "ms_per_image": tta_ms,
+            "single_ms_per_image": single_ms,
+            **figures,
+            "comparison": against,
+        }
         print(
             f"Test-time augmentation, the mean of {len(views)} views: {tta_ms:.2f} ms an image"
             f" instead of {single_ms:.2f} ms\n\n{evaluation.format_summary(figures)}\n\n"
@@ -190,9 +201,12 @@ def _compare(
 
 def _section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
     """The part of metrics.json that one of the run's models has: `keras`, or `tflite` and the quantization."""
-    if path.suffix == ".keras":
-        return metrics.setdefault("keras", {})
-    return metrics.setdefault("tflite", {}).setdefault(path.stem.removeprefix("model-"), {})
+    keys = ["keras"] if path.suffix == ".keras" else ["tflite", path.stem.removeprefix("model-")]
+    for key in keys:
+        metrics = metrics.setdefault(key, {})
+        if not isinstance(metrics, dict):
+            raise InputError(f"the run's metrics.json holds no object under {key}: restore it, or move it away")
+    return metrics
 
 
 def _model_path(args: argparse.Namespace, directory: RunDirectory | None) -> Path:

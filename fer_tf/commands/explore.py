@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from fer_tf.cli import run_command
+from fer_tf.commands.common import parse_classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a FER-2013 csv (plain, .gz, .xz or .zip), a folder of class folders, or a .npz; "
         "the embedded synthetic faces if left out",
     )
-    parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
+    parser.add_argument(
+        "--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, numbered in this order"
+    )
     parser.add_argument("--output", metavar="DIR", help="also write the findings as JSON and the figures here")
 
 
@@ -24,17 +27,16 @@ def run(args: argparse.Namespace) -> int:
     """Audits, prints the findings, and writes them where an output folder is given."""
     from fer_tf.data.audit import audit, audit_text
 
-    classes = args.classes.split(",") if args.classes is not None else None
     if args.data is None:
         from fer_tf.data.synthetic import make_synthetic
 
         dataset = make_synthetic()
-        if classes:
-            dataset = dataset.select(classes)
+        if args.classes:
+            dataset = dataset.select(args.classes)
     else:
         from fer_tf.data.fer2013 import load_dataset
 
-        dataset = load_dataset(args.data, classes=classes, training=False)
+        dataset = load_dataset(args.data, classes=args.classes, training=False)
     if args.output is None:
         print(audit_text(audit(dataset)), end="")
         return 0

@@ -19,6 +19,7 @@ import glob
 import io
 import json
 import logging
+import os
 import sys
 import time
 from collections import deque
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from fer_tf.video import VideoWriter
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-# The order in which --run looks for a .tflite: the one closest to the trained model first.
+# The order in which --run looks for a .tflite: the one closest to the trained model first. A list of its own, since
+# `quantization` brings the converter's modules along and names them in the order in which they are tried.
 _QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
 _PROGRESS_SECONDS = 2.0
@@ -176,11 +178,11 @@ def _expand(inputs: Sequence[str], suffixes: tuple[str, ...], report: _Report) -
     cameras = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
+        if os.path.isdir(text):  # unlike Path's, false for a name that the system refuses
             found = sorted(file for file in path.rglob("*") if _is_meant(file, suffixes))
             problem = f"{text}: no pictures or videos in this folder; expected files ending in {' '.join(suffixes)}"
-        elif path.exists() or not glob.has_magic(text):
-            if text.isdecimal() and not path.exists():
+        elif os.path.exists(text) or not glob.has_magic(text):
+            if text.isdecimal() and not os.path.exists(text):
                 cameras.append(int(text))
                 continue
             found, problem = [path], ""
@@ -338,7 +340,10 @@ def printable(text: str) -> str:
 
 
 def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> Callable[[Row], None]:
-    """A function that prints a row in one of the three forms; the header is printed here."""
+    """A function that prints a row in one of the three forms.
+
+    A csv has its header even without a row; the table prints it with its first.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter of a file's or class's name
     if form == "jsonl":
@@ -357,9 +362,11 @@ def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> C
 
         return show_csv
     width = min(40, max([8, *(len(printable(name)) for name in names)]))
-    print(f"{'file':{width}} {'time, s  ' if with_time else ''}face  left,top   width x height  emotions")
+    header = [f"{'file':{width}} {'time, s  ' if with_time else ''}face  left,top   width x height  emotions"]
 
     def show_line(row: Row) -> None:
+        if header:
+            print(header.pop())
         seconds = "" if not with_time else f"{row.seconds:7.2f}  " if row.seconds is not None else 9 * " "
         left, top_edge, box_width, box_height = row.box
         corner, size = f"{left},{top_edge}", f"{box_width} x {box_height}"
