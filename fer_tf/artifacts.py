@@ -146,7 +146,6 @@ class RunDirectory:
         self.log = self.path / "log.txt"
         self.state = self.path / "state.npz"
         self.previous_state = self.path / "state-previous.npz"
-        self.best_weights = self.path / "best.npz"
         self.model = self.path / "model.keras"
         self.metrics = self.path / "metrics.json"
         self.report_text = self.path / "report.txt"
@@ -155,6 +154,16 @@ class RunDirectory:
         self.audit = self.path / "audit.json"
         self.train_hashes = self.path / "train_hashes.txt"
         self.tensorboard = self.path / "tensorboard"
+
+    def best_weights(self, phase: int, epoch: int) -> Path:
+        return self.path / f"best-{phase}-{epoch}.npz"
+
+    def keep_best_weights(self, kept: list[tuple[int, int]]) -> None:
+        """Removes the best weights of all other (phase, epoch)."""
+        names = {self.best_weights(*epoch).name for epoch in kept}
+        for path in self.path.glob("best-*.npz"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
 
     def tflite(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.tflite"
@@ -228,6 +237,8 @@ class RunDirectory:
                 raise InputError(
                     f"another process is training in {self.path}: wait for it or choose another --run"
                 ) from None
+            for left_over in self.path.glob(".*-*"):  # of a write that was killed: nobody else writes here now
+                left_over.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)

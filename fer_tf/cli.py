@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from fer_tf import __version__
 from fer_tf.errors import InputError
@@ -23,7 +24,14 @@ COMMANDS = {
     "compare": "put runs side by side",
     "benchmark": "time decoding, training and inference on this machine",
 }
-_EXTRA_OF_MODULE = {"cv2": "faces", "litert_quantizer": "train"}  # any other missing module is part of `train`
+_EXTRA_OF_MODULE = {"cv2": "faces", "jax": "jax"}  # any other missing module is part of `train`
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, and leaves the long usage to --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the flags)\n")
 
 
 def run_command(
@@ -45,7 +53,7 @@ def run_command(
     Returns:
         The exit status: that of `run`; 2 for bad input; 130 when interrupted.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"fer-tf {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
@@ -82,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `fer-tf COMMAND ...`; returns its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     width = max(map(len, COMMANDS))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fer-tf",
         description="Facial expressions with EfficientNet-B0: train, evaluate, export, predict.",
         epilog="commands:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()),

@@ -107,6 +107,13 @@ class Config:
             raise InputError(
                 f"initial_image_size {self.initial_image_size}: expected 0 or 32 to {self.image_size} (image_size)"
             )
+        if self.initial_image_size and self.epochs and not 1 <= self.resizing_epochs < self.epochs:
+            raise InputError(
+                f"resizing_epochs {self.resizing_epochs}: expected 1 to {self.epochs - 1}, so that some of the "
+                f"{self.epochs} epochs see the final size; or initial_image_size 0 (off)"
+            )
+        if self.schedule == "cosine" and self.epochs and self.warmup_epochs > self.epochs:
+            raise InputError(f"warmup_epochs {self.warmup_epochs:g}: expected at most epochs ({self.epochs})")
         if self.cache_features and self.augments_frozen:
             raise InputError(
                 "cache_features needs an unaugmented phase 1: turn flip, rotation, shift, zoom, crop, contrast, "
@@ -142,7 +149,7 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(max(min(value, 10**300), -(10**300)))
     if type(value) is not kind:
         raise InputError(f"{field.name} {value!r}: expected {_expected(field)}")
     out_of_range = kind in (int, float) and not (

@@ -137,6 +137,8 @@ def resolve_precision(precision: str) -> str:
             "precision mixed_float16 on a CPU: its convolutions have no half-precision kernels here and run about "
             "20 times slower; --precision float32 is the fast one"
         )
+    if precision == "mixed_bfloat16" and not on_gpu():
+        logger.warning("precision mixed_bfloat16 on a CPU: measured at 0.6 of float32's rate; float32 is the fast one")
     return precision
 
 
@@ -200,6 +202,7 @@ class State:
         best: {"val_accuracy", "phase", "epoch"} of the weights in best.npz; empty before the first.
         history: one row a finished epoch, keys as `HISTORY_COLUMNS`.
         stopped: whether early stopping ended phase 2.
+        precision: the policy that the run started with; `auto` would mean another one on another machine.
     """
 
     phase: int
@@ -211,9 +214,10 @@ class State:
     best: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     stopped: bool = False
+    precision: str = ""
 
     _ARRAYS = ("weights", "optimizer", "average")
-    _PLAIN = ("phase", "epoch", "counters", "best", "history", "stopped")
+    _PLAIN = ("phase", "epoch", "counters", "best", "history", "stopped", "precision")
 
     def save(self, run: RunDirectory) -> None:
         """Writes the state; the one before stays as the file to fall back on."""
@@ -285,7 +289,7 @@ class _Average(keras.callbacks.Callback):
     def __init__(self, network: keras.Model, decay: float, state: State) -> None:
         super().__init__()
         self._network, self._decay = network, decay
-        self.updates = int(state.counters.get("average_updates", 0))
+        self.steps = int(state.counters.get("average_steps", 0))
         self.values = [value.copy() for value in state.average]
         self._raw: list[np.ndarray] = []
 
@@ -294,13 +298,12 @@ class _Average(keras.callbacks.Callback):
             self.values = _values(self._network.weights)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if (batch + 1) % _EMA_EVERY:
+        self.steps += 1
+        since = (batch + 1) % _EMA_EVERY or _EMA_EVERY  # an epoch's last steps count too
+        if since < _EMA_EVERY and batch + 1 < self.params["steps"]:
             return
-        self.updates += 1
-        steps = self.updates * _EMA_EVERY
-        decay = (
-            min(self._decay, (1 + steps) / (10 + steps)) ** _EMA_EVERY
-        )  # a short memory while weights still move fast
+        # A short memory while the weights still move fast.
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps)) ** since
         _sync(self.model)
         for average, variable in zip(self.values, self._network.weights, strict=True):
             average += ((1 - decay) * (np.asarray(variable) - average)).astype(average.dtype)
@@ -337,12 +340,14 @@ class _EpochSeeds(keras.callbacks.Callback):
 class _Progress(keras.callbacks.Callback):
     """A bar in a terminal, a line every few seconds in a log file; and the end of a loss that is no number."""
 
-    def __init__(self, title: str, images: int, batch_size: int, epochs: tuple[int, int]) -> None:
+    def __init__(self, state: State, image_size: int, images: int, batch_size: int, last_epoch: int) -> None:
         super().__init__()
-        self._title, self._images, self._batch_size, self._epochs = title, images, batch_size, epochs
+        self._title = f"phase {state.phase}, {image_size} px"
+        self._state, self._images, self._batch_size, self._last_epoch = state, images, batch_size, last_epoch
         self._bar: Any = None
         self._begin = self._said = 0.0
-        self._epoch = epochs[0]
+        self._counted_from = 0
+        self._epoch = state.epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch, self._begin, self._said = epoch, time.monotonic(), time.monotonic()
@@ -352,25 +357,25 @@ class _Progress(keras.callbacks.Callback):
             self._bar = tqdm(total=self._images, desc=self._name(), unit=" images", leave=False, dynamic_ncols=True)
 
     def _name(self) -> str:
-        return f"{self._title}, epoch {self._epoch + 1}/{self._epochs[1]}"
+        return f"{self._title}, epoch {self._epoch + 1}/{self._last_epoch}"
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         loss = logs.get("loss", 0.0)
         if not math.isfinite(loss):
             self._close()
-            raise Diverged(
-                f"loss {loss} in {self._name()}, step {batch + 1}: the state after the last whole epoch is kept; try a "
-                "lower --learning-rate, --clip-norm 1 or --precision float32"
-            )
+            raise _diverged(f"loss {loss} in {self._name()}, step {batch + 1}", self._state)
         done = min((batch + 1) * self._batch_size, self._images)
+        if batch == 0:  # the first step of a model compiles it, which says nothing about the rate
+            self._begin = time.monotonic()
+            self._counted_from = done
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{logs.get('accuracy', 0):.3f}", refresh=False)
             self._bar.update(done - self._bar.n)
-        elif time.monotonic() - self._said > _LOG_SECONDS:
+        elif batch and time.monotonic() - self._said > _LOG_SECONDS:
             self._said = time.monotonic()
-            rate = done / (self._said - self._begin)
-            left = (self._images - done + (self._epochs[1] - self._epoch - 1) * self._images) / rate
+            rate = (done - self._counted_from) / (self._said - self._begin)
+            left = (self._images - done + (self._last_epoch - self._epoch - 1) * self._images) / rate
             logger.info(
                 "%s, step %d/%d: %.0f images/s, loss %.3f, accuracy %.3f, %s left at most",
                 self._name(),
@@ -392,6 +397,13 @@ class _Progress(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._close()
+
+
+def _diverged(what: str, state: State) -> Diverged:
+    kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state.epoch else "no epoch of this phase was finished"
+    return Diverged(
+        f"{what}: {kept}; start a new run with a lower --learning-rate, --clip-norm 1 or --precision float32"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -427,12 +439,17 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._begin = time.monotonic()
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        # The rate of the epoch's last step: the plateau's callback has not changed it yet.
         self._rate = float(np.asarray(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         _sync(self.model)
         state = self._state
+        if not math.isfinite(logs["val_loss"]):  # the last update of the epoch; its training loss came before it
+            raise _diverged(f"val_loss {logs['val_loss']} after phase {state.phase}, epoch {epoch + 1}", state)
         average: _Average | None = self._watched.get("average")
         kept = _values(self._network.weights) if average is None else average.values
         row = {
@@ -443,9 +460,10 @@ class _Keeper(keras.callbacks.Callback):
             "learning_rate": self._rate,
             **{name: float(logs[name]) for name in HISTORY_COLUMNS if name in logs and name != "learning_rate"},
         }
+        before = state.best
         best = self._may_be_best and row["val_accuracy"] > state.best.get("val_accuracy", -1.0)
         if best:
-            save_weights(self._run.best_weights, kept)
+            save_weights(self._run.best_weights(state.phase, epoch + 1), kept)
             state.best = {name: row[name] for name in ("phase", "epoch", "val_accuracy", "val_loss")}
         state.history = [*state.history, row]
         state.epoch = epoch + 1
@@ -458,9 +476,11 @@ class _Keeper(keras.callbacks.Callback):
             if name in _COUNTERS
         }
         if average is not None:
-            state.counters["average_updates"] = average.updates
+            state.counters["average_steps"] = average.steps
         state.stopped = bool(self.model.stop_training)
         state.save(self._run)
+        # Two states are kept, and with them the best weights that each of them names.
+        self._run.keep_best_weights([(found["phase"], found["epoch"]) for found in (before, state.best) if found])
         write_text(self._run.history, history_csv(state.history))
         logger.info(
             "phase %d, epoch %d (%d px): loss %.4f, accuracy %.4f, val_loss %.4f, val_accuracy %.4f, rate %.2e, %s%s",
@@ -524,7 +544,9 @@ def train(
         logger.info("no frozen phase: with --weights none the backbone is random, and a head on it learns nothing")
     state = State.load(run) or State(phase=1 if frozen_epochs else 2)
     keras.utils.set_random_seed(config.seed)
-    policy = resolve_precision(config.precision)
+    state.precision = state.precision or resolve_precision(config.precision)
+    if state.history:  # a run that was killed between state and history has its last row in the state alone
+        write_text(run.history, history_csv(state.history))
     if not state.weights:
         state.weights = _values(
             _build(config, config.image_size, train_split.num_classes, "float32", start=True).weights
@@ -539,10 +561,12 @@ def train(
         if phase > state.phase:  # a new phase starts with a fresh optimiser and fresh counters
             state.phase, state.epoch, state.optimizer, state.counters, state.average = phase, 0, [], {}, []
         segment = _Segment(config, run, state, feed, size, last)
-        segment.fit(train_split, validation, targets, image_weights, policy=policy, tensorboard=tensorboard)
+        segment.fit(train_split, validation, targets, image_weights, tensorboard=tensorboard)
     model = _build(config, config.image_size, train_split.num_classes, "float32")
     final = state.average or state.weights
-    set_weights(model, load_weights(run.best_weights) if state.best else final)
+    set_weights(
+        model, load_weights(run.best_weights(state.best["phase"], state.best["epoch"])) if state.best else final
+    )
     return model, state
 
 
@@ -578,10 +602,9 @@ class _Segment:
         targets: np.ndarray,
         image_weights: np.ndarray,
         *,
-        policy: str,
         tensorboard: bool,
     ) -> None:
-        config, state = self.config, self.state
+        config, state, policy = self.config, self.state, self.state.precision
         assert train_split.images is not None and validation.images is not None
         frozen = state.phase == 1
         model = _build(config, self.image_size, train_split.num_classes, policy)
@@ -614,8 +637,6 @@ class _Segment:
             optimizer,
             keras.losses.CategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            # XLA on a CPU is several times slower than TensorFlow's own kernels.
-            jit_compile=False if keras.backend.backend() == "tensorflow" and not on_gpu() else "auto",
         )
         # Made here and not in the first step, the optimiser's and the metrics' variables save tracing that step twice.
         trainer.optimizer.build(trainer.trainable_variables)
@@ -655,10 +676,9 @@ class _Segment:
 
     def _callbacks(self, model: keras.Model, num_images: int, tensorboard: bool) -> list[keras.callbacks.Callback]:
         config, state = self.config, self.state
-        title = f"phase {state.phase}, {self.image_size} px"
         first: list[keras.callbacks.Callback] = [
             _EpochSeeds(model, config.seed, state.phase),
-            _Progress(title, num_images, config.batch_size, (state.epoch, self.last_epoch)),
+            _Progress(state, self.image_size, num_images, config.batch_size, self.last_epoch),
         ]
         watched: dict[str, Any] = {}
         if state.phase == 2 and config.ema_decay:
@@ -667,13 +687,13 @@ class _Segment:
             watched["plateau"] = keras.callbacks.ReduceLROnPlateau(
                 monitor="val_loss", mode="min", factor=config.plateau_factor, patience=config.plateau_patience
             )
-        if state.phase == 2 and config.early_stopping_patience:
+        may_be_best = self.image_size == config.image_size  # weights are kept for the size that the model is saved at
+        if state.phase == 2 and config.early_stopping_patience and may_be_best:
             watched["early_stopping"] = keras.callbacks.EarlyStopping(
                 monitor="val_accuracy", mode="max", patience=config.early_stopping_patience
             )
         if tensorboard:
             watched["tensorboard"] = keras.callbacks.TensorBoard(self.run.tensorboard / f"phase-{state.phase}")
-        may_be_best = self.image_size == config.image_size  # weights are kept for the size that the model is saved at
         keeper = _Keeper(model, self.run, state, may_be_best=may_be_best, watched=watched)
         return [*first, *watched.values(), keeper]
 

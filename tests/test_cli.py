@@ -59,12 +59,23 @@ def test_what_a_user_can_mend_is_one_line(raised, status, line, capsys):
     assert capsys.readouterr().err == line
 
 
+def test_wrong_flag_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--optimizer", "adam"])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("fer-tf train: error: argument --optimizer: invalid choice: 'adam'")
+    assert line.count("\n") == 1
+
+
 def test_our_own_faults_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         _run(ZeroDivisionError())
 
 
-@pytest.mark.parametrize(("module", "extra"), [("tensorflow", "train"), ("pandas", "train"), ("cv2", "faces")])
+@pytest.mark.parametrize(
+    ("module", "extra"), [("tensorflow", "train"), ("pandas", "train"), ("cv2", "faces"), ("jax", "jax")]
+)
 def test_missing_package_names_the_install(module, extra, capsys):
     assert _run(ModuleNotFoundError(f"No module named {module!r}", name=module)) == 2
     assert capsys.readouterr().err == (

@@ -54,7 +54,16 @@ def test_unknown_key_names_the_nearest():
         ({"flip": 1}, "flip 1: expected true or false"),
         ({"teachers": [1]}, "teachers .*: expected a list of texts"),
         ({"image_size": 16}, "image_size 16: expected a whole number from 32 to 512"),
-        ({"image_size": 64, "initial_image_size": 96}, "initial_image_size 96: expected 0 or 32 to 64"),
+        (
+            {"image_size": 64, "initial_image_size": 96, "resizing_epochs": 5},
+            "initial_image_size 96: expected 0 or 32 to 64",
+        ),
+        (
+            {"image_size": 64, "initial_image_size": 48, "resizing_epochs": 40},
+            "resizing_epochs 40: expected 1 to 39, so that some of the 40 epochs see the final size",
+        ),
+        ({"schedule": "cosine", "warmup_epochs": 50}, r"warmup_epochs 50: expected at most epochs \(40\)"),
+        ({"learning_rate": 10**400}, "learning_rate 1e.300: expected a number"),
         ({"cache_features": True}, "cache_features needs an unaugmented phase 1"),
     ],
 )

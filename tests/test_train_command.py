@@ -60,6 +60,7 @@ def run(stripes, imagenet_h5, tmp_path_factory) -> RunDirectory:
 
 def test_run_holds_everything_that_the_issue_names(run):
     names = {path.relative_to(run.path).as_posix() for path in run.files()}
+    assert any(name.startswith("tensorboard/phase-2/train/events") for name in names)
     assert {
         "config.json", "data.json", "history.csv", "log.txt", "metrics.json", "model.keras", "report.txt", "report.md",
         "report.html", "model-float32.tflite", "model-float32.json", "model-dynamic.tflite", "model-dynamic.json",
@@ -97,7 +98,7 @@ def test_model_says_what_it_is(run):
         assert metadata["data"]["source"] == "stripes.npz"
         assert str(run.path) not in json.dumps(metadata)
     loaded = keras.models.load_model(run.model)
-    assert loaded.count_params() == sum(value.size for value in load_weights(run.best_weights))
+    assert loaded.count_params() == sum(value.size for value in _best(run))
 
 
 def test_evaluate_repeats_the_figures(run, capsys):
@@ -130,6 +131,11 @@ def test_resume_of_a_finished_run_trains_nothing_more(run):
     before = run.history.read_text()
     assert train.main(["--resume", str(run.path), "--quantization"]) == 0
     assert run.history.read_text() == before
+
+
+def _best(run: RunDirectory) -> list[np.ndarray]:
+    best = State.load(run).best
+    return load_weights(run.best_weights(best["phase"], best["epoch"]))
 
 
 # --- Bad input ---
@@ -177,6 +183,31 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, stripes, t
     assert not (tmp_path / "run").exists()
 
 
+def test_bad_input_is_refused_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "bad.csv").write_text("emotion,pixels,Usage\n0,1 2 3,Training\n")
+    code = (
+        "import sys\nfrom fer_tf.commands.train import main\n"
+        "print(main(sys.argv[1:]), [m for m in ('tensorflow', 'keras') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, "--data", str(tmp_path / "bad.csv"), "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert found.stdout == "2 []\n"
+    assert "bad.csv row 2" in found.stderr and "2304" in found.stderr.replace(",", "")
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_backend_is_one_line(stripes, tmp_path):
+    process = _train(["--data", stripes, "--run", str(tmp_path / "run")], KERAS_BACKEND="theano")
+    _, error = process.communicate()
+    assert process.returncode == 2
+    assert error.splitlines()[-1] == "fer-tf train: error: KERAS_BACKEND=theano: expected tensorflow or jax"
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_takes_no_settings(run, capsys):
     line = _refused(["--resume", str(run.path), "--epochs", "9"], capsys)
     assert "--resume goes on with the run's own settings: leave out --epochs" in line
@@ -187,7 +218,7 @@ def test_resume_notices_data_that_changed(run, stripes, small_dataset, capsys):
     try:
         changed = small_dataset.rows(np.arange(95))
         save_npz(changed, stripes)
-        assert "has changed since" in _refused(["--resume", str(run.path)], capsys)
+        assert "is not (or no longer) the data" in _refused(["--resume", str(run.path)], capsys)
         os.unlink(stripes)
         assert "is no longer at" in _refused(["--resume", str(run.path)], capsys)
     finally:
@@ -245,28 +276,23 @@ def test_stop_keeps_the_last_epoch_and_says_how_to_go_on(number, status, stripes
 def test_killed_at_five_random_moments_ends_with_the_same_bits(stripes, imagenet_h5, tmp_path):
     arguments = ["--data", stripes, "--weights", imagenet_h5, *TINY, "--frozen-epochs", "2", "--epochs", "6"]
     arguments += ["--quantization", "--ema-decay", "0.9"]
-    begin = time.monotonic()
     assert _train([*arguments, "--run", str(tmp_path / "whole")]).wait() == 0
-    whole_seconds = time.monotonic() - begin
     killed = RunDirectory(tmp_path / "killed")
     generator = random.Random(time.time_ns())
-    kills = 0
     process = _train([*arguments, "--run", str(killed.path)])
-    while kills < 5:
-        wait = generator.uniform(0.3, 1.0) * whole_seconds * 0.6
-        try:
-            process.wait(wait)
-            break  # finished before the blow: the runs before it were killed
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
+    for kill in range(5):
+        # Kill k waits for the state of epoch k (of 8), then strikes at a random moment of the epochs after it.
+        while kill and process.poll() is None and len(_history(killed)) < kill:
+            time.sleep(0.02)
+        time.sleep(generator.uniform(0, 0.8) if kill else generator.uniform(5, 15))
+        assert process.poll() is None, "it ended before the blow"
+        process.kill()
+        process.wait()
         again = ["--resume", str(killed.path), "--quantization"] if killed.config.exists() else None
         process = _train(again or [*arguments, "--run", str(killed.path)])
     assert process.wait() == 0
-    assert kills >= 1
     whole = RunDirectory(tmp_path / "whole")
-    for ours, theirs in zip(load_weights(killed.best_weights), load_weights(whole.best_weights), strict=True):
+    for ours, theirs in zip(_best(killed), _best(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     states = State.load(killed), State.load(whole)
     for ours, theirs in zip(states[0].weights, states[1].weights, strict=True):
@@ -276,6 +302,47 @@ def test_killed_at_five_random_moments_ends_with_the_same_bits(stripes, imagenet
         (1, 2),
         *((2, n) for n in range(1, 7)),
     ]
+
+
+@pytest.mark.slow
+def test_demo_beats_both_baselines(tmp_path):
+    """The first command of the README: its network against the majority class and a linear model on pixels."""
+    run = RunDirectory(tmp_path / "run")
+    assert _train(["--run", str(run.path), "--quantization"]).wait() == 0
+    metrics = json.loads(run.metrics.read_text())
+    accuracy = metrics["keras"]["test"]["accuracy"]
+    assert accuracy > 0.05 + max(metrics["baselines"].values())
+    assert metrics["data"]["synthetic"] and "synthetic" in run.report_md.read_text()
+    assert len(list(run.example("x").parent.glob("*.png"))) == 7
+
+
+@pytest.mark.slow
+def test_teacher_and_dropped_copies(run, small_dataset, tmp_path, capsys, caplog):
+    copied = small_dataset.rows(np.r_[0:96, 50:53])  # three validation images once more, as training images
+    copied.split[96:] = "train"
+    save_npz(copied, tmp_path / "copied.npz")
+    own = RunDirectory(tmp_path / "run")
+    caplog.set_level("INFO", logger="fer_tf")
+    arguments = ["--data", str(tmp_path / "copied.npz"), "--run", str(own.path), *SCRATCH, "--epochs", "1"]
+    arguments += ["--teachers", str(run.path), "--distillation-weight", "1", "--drop-copies", "--quantization"]
+    assert train.main(arguments) == 0
+    assert "left out 3 training images that are copies" in caplog.text
+    assert "scores 48 training images" in caplog.text
+    # Taught alone, the first epoch's loss is the cross-entropy with the teacher's answers, not with the labels.
+    assert State.load(own).history[0]["loss"] > 0
+
+
+@pytest.mark.slow
+def test_no_test_split_is_said_and_skipped(small_dataset, tmp_path, capsys, caplog):
+    save_npz(small_dataset.rows(small_dataset.split != "test"), tmp_path / "two.npz")
+    caplog.set_level("INFO", logger="fer_tf")
+    run = RunDirectory(tmp_path / "run")
+    arguments = ["--data", str(tmp_path / "two.npz"), "--run", str(run.path), *SCRATCH, "--epochs", "0"]
+    assert train.main([*arguments, "--quantization"]) == 0
+    assert "no test split" in caplog.text
+    assert list(json.loads(run.metrics.read_text())["keras"]) == ["validation"]
+    assert evaluate.main(["--run", str(run.path), "--split", "test"]) == 2
+    assert "no test split" in capsys.readouterr().err
 
 
 # --- Other backends and precisions ---
@@ -353,7 +420,7 @@ def test_two_runs_give_the_same_bits_and_two_classes_do(stripes, tmp_path):
         run = RunDirectory(tmp_path / name)
         arguments = ["--data", stripes, "--run", str(run.path), *SCRATCH, "--epochs", "1", "--classes", "high,low"]
         assert train.main([*arguments, "--quantization"]) == 0
-        weights.append(load_weights(run.best_weights))
+        weights.append(_best(run))
         assert read_metadata(run.model)["class_names"] == ["high", "low"]
     for ours, theirs in zip(*weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -189,7 +189,7 @@ def test_history_is_one_over_both_phases_and_the_best_is_kept(two_phases):
     assert [(row["phase"], row["epoch"]) for row in state.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     best = max(state.history, key=lambda row: row["val_accuracy"])
     assert state.best["val_accuracy"] == best["val_accuracy"]
-    assert _same(after_2.get_weights(), training.load_weights(run.best_weights))
+    assert _same(after_2.get_weights(), training.load_weights(run.best_weights(best["phase"], best["epoch"])))
     lines = run.history.read_text().splitlines()
     assert lines[0].startswith("phase,epoch,image_size,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy")
     assert len(lines) == 5
@@ -239,6 +239,31 @@ def test_stopped_after_any_epoch_ends_with_the_same_bits(settings, small_dataset
     assert state.counters == whole_state.counters
 
 
+@pytest.mark.slow
+def test_fixed_batch_norm_keeps_its_statistics_while_kernels_train(small_dataset, imagenet_h5, tmp_path):
+    config = _tiny(weights=imagenet_h5, frozen_epochs=0, epochs=1, train_batch_norm=False, learning_rate=1e-4)
+    _, state = train(config, RunDirectory.create(tmp_path / "r"), small_dataset, pipeline)
+    start = build_model(3, image_size=32, weights=imagenet_h5)
+    moved = {
+        variable.path.rsplit("/", 1)[-1]
+        for variable, after in zip(start.weights, state.weights, strict=True)
+        if not np.array_equal(np.asarray(variable), after)
+    }
+    assert moved == {"kernel", "bias"}
+
+
+def test_average_follows_short_epochs_too(small_dataset, tmp_path):
+    """Three steps an epoch: the average must leave the starting weights, and validation must see it."""
+    run = RunDirectory.create(tmp_path / "r")
+    model, state = train(_tiny(epochs=2, ema_decay=0.9), run, small_dataset, pipeline)
+    assert state.counters["average_steps"] == 6
+    assert not _same(state.average, state.weights)
+    assert _same(model.get_weights(), training.load_weights(run.best_weights(2, state.best["epoch"])))
+    keras.utils.set_random_seed(0)
+    start = build_model(3, image_size=32, batch_norm_momentum=0.9).get_weights()
+    assert not any(np.array_equal(a, b) for a, b in zip(start, state.average, strict=True) if a.ndim == 4)
+
+
 def test_cached_features_train_the_same_head(small_dataset, imagenet_h5, tmp_path):
     config = _tiny(
         weights=imagenet_h5, epochs=0, frozen_learning_rate=0.01, flip=False, rotation=0.0, shift=0.0, zoom=0.0
@@ -266,13 +291,14 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_datase
 
     monkeypatch.setattr(training, "plan_epoch", poisoned)
     with pytest.raises(
-        training.Diverged, match=r"loss nan in phase 2, 32 px, epoch 2/2, step [123]: .*lower --learning"
+        training.Diverged,
+        match=r"loss nan in phase 2, 32 px, epoch 2/2, step [123]: phase 2, epoch 1 is kept; .*lower --learning",
     ):
         train(_tiny(), run, small_dataset, pipeline)
     state = State.load(run)
     assert (state.phase, state.epoch) == (2, 1)
     assert all(np.isfinite(value).all() for value in state.weights)
-    assert run.best_weights.exists()
+    assert run.best_weights(2, 1).exists()
 
 
 def test_no_epoch_gives_the_starting_weights(small_dataset, imagenet_h5, tmp_path):

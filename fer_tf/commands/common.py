@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,12 @@ def load_data(path: str | None, config: Config, *, classes: list[str] | None = N
         config: its seed and validation_fraction are read.
         classes: the ones to keep, in their new order; None for all.
         limit: most images of each split, drawn stratified with the seed; 0 for all.
+
+    Raises:
+        InputError: for data that cannot be read, or a negative limit.
     """
+    if limit < 0:
+        raise InputError(f"--limit {limit}: expected a number of images, or 0 for all")
     if path is None:
         from fer_tf.data.synthetic import make_synthetic
 
@@ -91,13 +94,14 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def run_data(run: RunDirectory, config: Config, path: str | None = None) -> Dataset:
+def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same: bool = False) -> Dataset:
     """The data that a run was trained on, or other data with the same classes.
 
     Args:
         run: whose data.json is read.
         config: the run's.
-        path: data to use in place of the run's own.
+        path: data to use in place of the run's own, or where that is now.
+        same: whether data at `path` must be the run's own.
 
     Raises:
         InputError: if the run's data has moved or changed, or the other data has other classes.
@@ -113,8 +117,8 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None) -> Data
             f"{dataset.source} has the classes {', '.join(dataset.class_names)}, the run "
             f"{', '.join(description.get('class_names', []))}: give data with the same classes"
         )
-    if own and dataset.sha256 != description.get("sha256"):
-        raise InputError(f"{source} has changed since {run.path} was trained on it: restore it or name other data")
+    if (own or same) and dataset.sha256 != description.get("sha256"):
+        raise InputError(f"{source} is not (or no longer) the data that {run.path} was trained on: restore it")
     return dataset
 
 
@@ -127,18 +131,19 @@ def run_config(run: RunDirectory) -> Config:
     return config_from_dict(values)
 
 
-@contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notices off stderr, where they would drown our own lines.
+def start_keras() -> None:
+    """Imports Keras and its backend, with TensorFlow's start-up notices kept off stderr.
 
-    They come from its native code before any setting of its log level is read, so the file descriptor itself is
-    pointed elsewhere while the block imports it.
+    They come from native code before any setting of its log level is read, so the file descriptor itself is pointed
+    elsewhere meanwhile.
+
+    Raises:
+        InputError: if KERAS_BACKEND names none that Keras has.
     """
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
         try:
-            yield
             import keras
 
             if keras.backend.backend() == "tensorflow":
@@ -146,6 +151,8 @@ def quiet_start() -> Iterator[None]:
 
                 tf.config.list_physical_devices()  # the search for a GPU has its own notices
                 tf.get_logger().setLevel("ERROR")  # retracing: each model of a run is traced once, on purpose
+        except ValueError as error:
+            raise InputError(f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND')}: expected tensorflow or jax") from error
         finally:
             os.dup2(kept, 2)
             os.close(kept)

@@ -33,9 +33,9 @@ from fer_tf.commands.common import (
     load_data,
     parse_classes,
     public_description,
-    quiet_start,
     run_config,
     run_data,
+    start_keras,
 )
 from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
 from fer_tf.data.dataset import SPLITS, Dataset
@@ -68,7 +68,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantization",
         nargs="*",
         choices=MODES,
-        default=["float32"],
         help=".tflite files to write at the end (float32)",
     )
     run.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
@@ -80,14 +79,21 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         folder, config, dataset = _resumed(args)
         name = str(read_json(folder.config).get("recipe", "custom"))
+        if args.quantization is None:
+            args.quantization = read_json(folder.data).get("quantization", ["float32"])
+        start_keras()
     else:
         name, config = _settings(args)
+        if args.quantization is None:
+            args.quantization = ["float32"]
         dataset = load_data(args.data, config, classes=args.classes, limit=args.limit)
+        start_keras()
         folder = RunDirectory.create(args.run or new_run_path("runs", name))
     with folder.locked():
         if not args.resume:
             write_json(folder.config, {"recipe": name, **config.to_dict()})
-            write_json(folder.data, describe_data(dataset, args.data, args.classes, args.limit))
+            about = describe_data(dataset, args.data, args.classes, args.limit)
+            write_json(folder.data, {**about, "quantization": args.quantization})
         handler = logging.FileHandler(folder.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("fer_tf").addHandler(handler)
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
             _train(args, folder, config, dataset)
         except KeyboardInterrupt as stop:
             return _say_stopped(folder, stop)
-        except InputError:
+        except Exception:
             if not args.resume and not folder.state.exists():
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
             raise
@@ -143,24 +149,30 @@ def _settings(args: argparse.Namespace) -> tuple[str, Config]:
     name = args.recipe or str(values.pop("recipe", "") or ("report" if args.data else "demo"))
     values.pop("recipe", None)
     base = recipe(name) if name in RECIPES or args.recipe else Config()
-    return name, config_from_dict({**values, **config_arguments(args)}, base)
+    values = {**values, **config_arguments(args)}
+    # A run may be resumed from another folder.
+    if Path(str(values.get("weights", ""))).suffix:
+        values["weights"] = str(Path(values["weights"]).resolve())
+    if "teachers" in values:
+        values["teachers"] = [str(Path(str(teacher)).resolve()) for teacher in values["teachers"]]
+    return name, config_from_dict(values, base)
 
 
 def _resumed(args: argparse.Namespace) -> tuple[RunDirectory, Config, Dataset]:
     given = [
         flag for flag, value in (("--run", args.run), ("--recipe", args.recipe), ("--config", args.config)) if value
     ]
+    given += [flag for flag, value in (("--classes", args.classes), ("--limit", args.limit)) if value]
     given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
     if given:
         raise InputError(f"--resume goes on with the run's own settings: leave out {' '.join(given)}")
     folder = RunDirectory.open(args.resume)
     config = run_config(folder)
-    return folder, config, run_data(folder, config, args.data)
+    return folder, config, run_data(folder, config, args.data, same=True)
 
 
 def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, dataset: Dataset) -> None:
-    with quiet_start():
-        import keras
+    import keras
 
     from fer_tf import training
 
@@ -352,7 +364,7 @@ def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: 
     from fer_tf.training import one_hot
 
     trainer = feed.fit_model(model, config.image_size)
-    trainer.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"], jit_compile=False)
+    trainer.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
     results = {}
     for split in SPLITS:
         if not dataset.has(split):

@@ -63,9 +63,7 @@ def identity_parameters(num_images: int) -> np.ndarray:
     return parameters
 
 
-def plan_epoch(
-    config: Config, targets: np.ndarray, weights: np.ndarray, *, phase: int, epoch: int, augment: bool = True
-) -> EpochPlan:
+def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phase: int, epoch: int) -> EpochPlan:
     """Draws one epoch: the order, the augmentation and, for mixed images, the mixed targets and weights.
 
     Args:
@@ -74,7 +72,6 @@ def plan_epoch(
         weights: float32 (n,), weight of each image in the loss.
         phase: 1 or 2.
         epoch: number of the epoch within its phase, from 0.
-        augment: False draws the order only.
 
     Returns:
         The plan, a function of the arguments alone.
@@ -83,8 +80,6 @@ def plan_epoch(
     order = rng.permutation(len(targets))
     targets, weights = targets[order], weights[order]
     parameters = identity_parameters(len(order))
-    if not augment:
-        return EpochPlan(order, parameters, targets, weights)
     parameters[:, _AFFINE] = _draw_affine(config, len(order), rng)
     parameters[:, _GAIN] = rng.uniform(1 - config.contrast, 1 + config.contrast, len(order))
     parameters[:, _OFFSET] = rng.uniform(-config.contrast, config.contrast, len(order)) * _MID_GREY

@@ -19,7 +19,7 @@ def decode(dataset: Dataset) -> Dataset:
     """The data set with its pixel strings decoded in one pass and kept as uint8, a quarter of float32's memory."""
     if dataset.pixels is None:
         return dataset
-    strings = tf.data.Dataset.from_tensor_slices(dataset.pixels.astype("S"))
+    strings = tf.data.Dataset.from_tensor_slices(dataset.pixels.tolist())
     batches = strings.batch(_DECODE_BATCH).map(_decode_rows, num_parallel_calls=tf.data.AUTOTUNE)
     images = np.empty((len(dataset), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     row = 0
