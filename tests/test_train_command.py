@@ -163,7 +163,7 @@ def test_run_directory_that_exists_is_refused(run, stripes, capsys):
         (["--classes", "low"], "class"),
         (["--config", "{config}"], "unknown setting 'batchsize': did you mean 'batch_size'"),
         (["--dropout", "2"], "dropout 2.0: expected a number from 0 to 0.95"),
-        (["--weights", "absent.h5"], "no weights file at absent.h5"),
+        (["--weights", "absent.h5"], "absent.h5: expected a .h5 of ImageNet"),
         (["--weights", "{config}"], "expected imagenet, none, a .h5"),
         (["--weights", "{other}"], "does not hold EfficientNet-B0's no-top weights"),
         (["--data", "absent.csv"], "absent.csv"),
