@@ -6,6 +6,7 @@ import base64
 import csv
 import dataclasses
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Facts:
 
     name: str
     config: dict[str, Any]
+    data: dict[str, Any]
     history: list[dict[str, float]]
     metrics: dict[str, Any]
     audit: dict[str, Any]
@@ -79,6 +81,7 @@ def read_facts(run: RunDirectory) -> Facts:
     return Facts(
         name=run.path.resolve().name,
         config=read_json(run.config),
+        data=read_json(run.data) if run.data.is_file() else {},
         history=_read_history(run) if run.history.is_file() else [],
         metrics=read_json(run.metrics) if run.metrics.is_file() else {},
         audit=read_json(run.audit) if run.audit.is_file() else {},
@@ -794,7 +797,8 @@ def _exported_files(facts: Facts) -> dict[str, dict[str, Any]]:
         files[name]["other_data"] = bool(other)
         for row in card.get("tried", []):
             if f"{row['quantization']} .tflite" not in files:
-                add(f"{row['quantization']}, tried and not kept", {**row, SELECTION_SPLIT: row})
+                tried = {**row, SELECTION_SPLIT: row, "only_tried": True}
+                add(f"{row['quantization']}, tried and not kept", tried)
     return files
 
 
@@ -893,10 +897,18 @@ def _limits(facts: Facts) -> list[Block]:
 def _reproduction(facts: Facts) -> list[Block]:
     metrics, data = facts.metrics, facts.metrics.get("data", {})
     blocks: list[Block] = [Heading("How to reproduce")]
-    if metrics.get("command"):
-        blocks.append(Code(str(metrics["command"])))
+    command = str(metrics.get("command") or "")
+    if "--resume" in command:
+        blocks.append(Paragraph("The run was gone on with; its last command was:"))
+    if command:
+        blocks.append(Code(command))
     else:
         blocks.append(Paragraph("The command was not recorded; the settings above and this table take its place."))
+    if facts.data:
+        blocks += [
+            Paragraph("The same from the start, with the settings of this folder:"),
+            Code(shlex.join(_command_from_files(facts))),
+        ]
     checksum = data.get("sha256") or facts.audit.get("sha256")
     rows = [
         ("seed", str(facts.config["seed"])) if "seed" in facts.config else None,
@@ -908,6 +920,18 @@ def _reproduction(facts: Facts) -> list[Block]:
     if not metrics.get("commit"):
         blocks.append(Paragraph("The commit was not recorded."))
     return blocks
+
+
+def _command_from_files(facts: Facts) -> list[str]:
+    """What trains such a run again, whatever commands led to it."""
+    words = ["fer-tf", "train", "--config", RunDirectory(facts.name).config.as_posix()]
+    if facts.data.get("path"):
+        words += ["--data", str(facts.data["source"])]
+    if facts.data.get("classes"):
+        words += ["--classes", ",".join(facts.data["classes"])]
+    if facts.data.get("limit"):
+        words += ["--limit", str(facts.data["limit"])]
+    return words
 
 
 def _conclusion(facts: Facts) -> list[Block]:
@@ -931,7 +955,7 @@ def _conclusion(facts: Facts) -> list[Block]:
     exported = [
         f"{percent(found[facts.judged]['accuracy'])} as {name}"
         for name, found in _exported_files(facts).items()
-        if facts.judged in found and not found.get("other_data")
+        if facts.judged in found and not found.get("other_data") and not found.get("only_tried")
     ]
     if exported:
         sentences.append(f"Exported, it reaches {_list(exported)} on the same images.")

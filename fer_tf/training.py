@@ -693,7 +693,9 @@ class _Segment:
                 monitor="val_accuracy", mode="max", patience=config.early_stopping_patience
             )
         if tensorboard:
-            watched["tensorboard"] = keras.callbacks.TensorBoard(self.run.tensorboard / f"phase-{state.phase}")
+            watched["tensorboard"] = keras.callbacks.TensorBoard(
+                self.run.tensorboard / f"phase-{state.phase}", write_graph=False
+            )
         keeper = _Keeper(model, self.run, state, may_be_best=may_be_best, watched=watched)
         return [*first, *watched.values(), keeper]
 

@@ -73,10 +73,18 @@ def test_counts_shares_and_balance_of_each_split():
     train = findings["splits"]["train"]
     assert train["count"] == 6
     assert train["class_counts"] == [2, 4, 0]
-    assert train["class_shares"] == [0.3333, 0.6667, 0.0]
+    assert train["class_shares"] == [1 / 3, 2 / 3, 0.0]
     assert train["imbalance_ratio"] is None  # no sad image
     assert findings["splits"]["test"]["class_counts"] == [1, 1, 2]
     assert findings["splits"]["test"]["imbalance_ratio"] == 2.0
+
+
+def test_figures_are_rounded_once():
+    """FER-2013 has 7,215 happy faces for 436 of disgust: 16.548 times as many, which is 16.5 and not 16.6."""
+    blank = np.zeros((48, 48), np.uint8)
+    findings = audit(make_dataset([("train", 0, blank)] * 11 + [("train", 1, blank)] * 182, class_names=("a", "b")))
+    assert findings["splits"]["train"]["imbalance_ratio"] == 182 / 11  # 16.5454...
+    assert "largest class 16.5 times the smallest" in audit_text(findings)
 
 
 def test_grey_values_by_class():

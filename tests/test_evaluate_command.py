@@ -123,7 +123,7 @@ def test_intervals_are_those_of_the_runs_seed(tmp_path, opened):
 def test_each_image_is_seen_once(tmp_path, opened):
     run = make_run(tmp_path)
     assert main(["--run", str(run.path), "--split", "test"]) == 0
-    assert opened[0].seen == 30 + 1  # the one starts the model
+    assert opened[0].seen == 30
 
 
 def test_synthetic_data_is_drawn_again_and_named(tmp_path, capsys, opened, monkeypatch):
@@ -215,7 +215,7 @@ def test_against_another_model(tmp_path, capsys, opened):
     assert comparison["against"] == "other.keras"
     assert comparison["only_a"] == 20 and comparison["only_b"] == 0
     assert comparison["p_value"] == pytest.approx(2 / 2**20)
-    assert [model.seen for model in opened] == [30 + 1, 30]
+    assert [model.seen for model in opened] == [30, 30]
 
 
 def test_calibration_is_checked_on_the_selection_split(tmp_path, capsys, opened):

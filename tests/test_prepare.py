@@ -11,11 +11,11 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
 from fer_tf.commands import prepare
 from fer_tf.data import fer2013
 from fer_tf.data.fer2013 import load_dataset
+from tests.test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
 TEXT = csv_text(ROWS)
 PIXELS = ROWS[2][2]  # row 4 of the file

@@ -63,6 +63,7 @@ def make_run(path, *, class_names=NAMES, synthetic=False, test_split=True):
     )
     run = RunDirectory.create(path)
     write_json(run.config, {"recipe": "tiny", **Config(image_size=64, frozen_epochs=2, seed=7).to_dict()})
+    write_json(run.data, {"path": "/somewhere/faces.csv", "classes": None, "limit": 0, "source": "faces.csv"})
     write_text(run.history, HISTORY)
     write_audit(dataset, run)
     figures, check = {}, {}
@@ -263,8 +264,8 @@ def test_exported_files_side_by_side(copied_run):
     del metrics["keras"]["test"], metrics["tflite"]
     write_json(run.metrics, metrics)
     write_report(run)
-    # The file that was scored on other data is no match for the images that the sentence is about.
-    assert "Exported, it reaches 47.5 % as int8 .tflite and 20.0 % as dynamic, tried and not kept on" in text_of(run)
+    # Neither what was scored on other data nor what was not kept is one of the run's files.
+    assert "Exported, it reaches 47.5 % as int8 .tflite on the same images." in text_of(run)
 
 
 def test_epochs_at_a_smaller_size_do_not_compete(copied_run):
@@ -330,6 +331,23 @@ def test_calibration_verdict_says_what_failed(copied_run):
     text = text_of(run)
     assert "Not passed: the calibration error of half 2 lies above its band.\n" in text
     assert "| 0.0050 | 0.0100 to 0.0200 | below |" in text and "| 0.0300 | 0.0100 to 0.0200 | above |" in text
+
+
+def test_a_run_can_be_repeated_whatever_command_ended_it(copied_run):
+    run = copied_run
+    metrics = json.loads(run.metrics.read_text())
+    write_json(run.metrics, {**metrics, "command": "fer-tf train --resume runs/full"})
+    write_json(run.data, {**json.loads(run.data.read_text()), "classes": ["sad", "neutral"], "limit": 50})
+    write_report(run)
+    assert (
+        "The run was gone on with; its last command was:\n\n    fer-tf train --resume runs/full\n\n"
+        "The same from the start, with the settings of this folder:\n\n"
+        "    fer-tf train --config run/config.json --data faces.csv --classes sad,neutral --limit 50\n"
+    ) in text_of(run)
+    write_json(run.data, {"path": None, "source": "synthetic faces"})
+    write_report(run)
+    assert "    fer-tf train --config run/config.json\n" in text_of(run)
+    assert "/somewhere" not in text_of(run)
 
 
 def test_conclusion_names_the_split_of_each_figure(full_run):

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, and keeps the figures where it was told to."""
     from fer_tf.artifacts import RunDirectory, read_json, read_metadata, write_json
+    from fer_tf.commands.common import start_keras
     from fer_tf.inference import open_model
 
     directory = RunDirectory.open(args.run) if args.run else None
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     metrics = read_json(kept_in.metrics) if kept_in and kept_in.metrics.is_file() else {}
     section = _section(metrics, path)
 
+    if ".keras" in (path.suffix, other_path.suffix if other_path else ""):
+        start_keras()
     predictor = open_model(path)
     other = open_model(other_path) if other_path else None
     hashes = None
@@ -156,18 +159,19 @@ def _score(
     from fer_tf import evaluation
 
     assert part.images is not None
-    predictor.predict(part.images[:1])  # the first call builds the graph: not the cost of an image
-    start = time.perf_counter()
     probabilities = predictor.predict(part.images)
-    single_ms = 1000 * (time.perf_counter() - start) / len(part)
     temperature = predictor.metadata.get("temperature")
     seed = predictor.metadata.get("config", {}).get("seed", 0)  # the intervals are then those that train gave
     result = score_split(probabilities, part, split, train_hashes=hashes, temperature=temperature, seed=seed)
     print(format_split(result, part, split, name))
     if tta:
-        start = time.perf_counter()
-        views = [predictor.predict(view) for view in evaluation.tta_views(part.images)]
-        tta_ms = 1000 * (time.perf_counter() - start) / len(part)
+        views, seconds = [], []
+        for view in evaluation.tta_views(part.images):
+            start = time.perf_counter()
+            views.append(predictor.predict(view))
+            seconds.append(time.perf_counter() - start)
+        # The first view is the image as it is; above, the model was still being built.
+        single_ms, tta_ms = (1000 * spent / len(part) for spent in (seconds[0], sum(seconds)))
         averaged = np.mean(views, axis=0)
         figures = score_split(averaged, part, split, train_hashes=hashes, seed=seed)
         against = evaluation.compare(part.labels, averaged, probabilities, seed=seed)
