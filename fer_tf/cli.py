@@ -24,11 +24,8 @@ COMMANDS = {
     "compare": "put runs side by side",
     "benchmark": "time decoding, training and inference on this machine",
 }
-_EXTRA_OF_MODULE = {
-    "cv2": "faces",
-    "jax": "jax",
-    "tensorboard": "tensorboard",
-}  # any other missing module is part of `train`
+# Any other missing module is part of `train`.
+_EXTRA_OF_MODULE = {"cv2": "faces", "jax": "jax", "tensorboard": "tensorboard"}
 
 
 class _Parser(argparse.ArgumentParser):

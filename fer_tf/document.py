@@ -48,7 +48,7 @@ class Picture:
 Block = Heading | Paragraph | Items | Code | Table | Picture
 
 
-LONG_TABLE = 60  # letters of its longest cells together
+LONG_TABLE = 50  # letters of the longest cells of its text columns together
 
 # What Markdown would read as more than text. An underscore inside a word means nothing to it.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -123,7 +123,8 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str
         return f"<tr>{inside}</tr>"
 
     # A long table gets room to scroll in on a narrow screen, where it would be squeezed to a word a line.
-    room = sum(max(len(row[column]) for row in [header, *rows]) for column in range(len(align)))
+    text_columns = [column for column, side in enumerate(align) if side == "l"]
+    room = sum(max(len(row[column]) for row in [header, *rows]) for column in text_columns)
     long = ' class="long"' if room > LONG_TABLE and len(align) > 2 else ""
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
@@ -148,7 +149,8 @@ def _markdown_line(text: str) -> str:
 
 
 def _html(text: str) -> str:
-    return html.escape(_one_line(text))
+    # No line begins with the unit of the number that ended the one before.
+    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", html.escape(_one_line(text)))
 
 
 def _anchor(heading: str) -> str:
@@ -157,14 +159,14 @@ def _anchor(heading: str) -> str:
 
 _STYLE = """\
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 56rem; padding: 1rem; background: #fff; color: #1a1a1a;
+body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff; color: #1a1a1a;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: break-word; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 1rem 0; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; padding-top: 0.75rem; border-top: 1px solid #ccc; }
 a { color: #0b5394; }
 li { margin: 0.25rem 0; }
-nav ol { columns: 16rem; padding-left: 1.5rem; margin: 0; }
+nav ol { columns: 16rem; padding-left: 2rem; margin: 0; }
 nav li { margin: 0; padding: 0.15rem 0; }
 .wide { overflow-x: auto; margin: 1rem 0; }
 figure .wide { margin: 0; }

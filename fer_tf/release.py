@@ -243,8 +243,10 @@ def latency_ms(predictor: Predictor, image: np.ndarray) -> float:
 def format_scorecard(scorecard: dict[str, Any]) -> str:
     """One line on one file."""
     scores = scorecard["validation"]
+    split = evaluation.split_title("validation")
     return (
-        f"{scorecard['quantization']}: accuracy {scores['accuracy']:.2%} (Keras {scores['keras_accuracy']:.2%}), "
+        f"{scorecard['quantization']}: {split} accuracy {scores['accuracy']:.2%} "
+        f"(Keras {scores['keras_accuracy']:.2%}), "
         f"macro-F1 {scores['macro_f1']:.3f}, agreement {scores['agreement']:.2%}, "
         f"{scorecard['size_bytes'] / 1e6:.2f} MB, {scorecard['latency_ms']:.3f} ms"
     )
@@ -266,7 +268,8 @@ def format_tried(scorecard: dict[str, Any]) -> str:
             f"{'' if row['within_max_drop'] else '  may lose more than allowed'}"
         )
     lines.append(
-        f"* the fastest that surely loses at most {scorecard['max_drop']:g} points against Keras on validation"
+        f"* the fastest that surely loses at most {scorecard['max_drop']:g} points against Keras on "
+        + evaluation.split_title("validation")
     )
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from fer_tf import plots
 from fer_tf.artifacts import RunDirectory, read_json, write_bytes, write_json, write_text
 from fer_tf.config import Config
 from fer_tf.confusions import capital, class_names_of, confusion_analysis, percent, quantity, taken_for, wrong_in_order
-from fer_tf.data.audit import audit
+from fer_tf.data.audit import audit, originals_text
 from fer_tf.data.dataset import SPLITS, Dataset
 from fer_tf.document import Block, Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 from fer_tf.errors import InputError
@@ -303,6 +303,8 @@ def _exploration(facts: Facts) -> list[Block]:
             f"mean {image['mean']:.1f} and standard deviation {image['std']:.1f}."
         )
     )
+    if image.get("originals"):
+        blocks.append(Paragraph(f"Before that, the files were {originals_text(image['originals'])}."))
     header = ["class"]
     for split in splits:
         header += [f"{facts.title(split)} images", "share"]
@@ -429,12 +431,14 @@ def _results(facts: Facts) -> list[Block]:
             epochs = [row for row in facts.history if row["phase"] == phase]
             scored = [row for row in _eligible(facts) if row["phase"] == phase]
             best = max(scored, key=lambda row: row["val_accuracy"], default=None)
+            rates = [row["learning_rate"] for row in epochs if "learning_rate" in row]
             rows.append(
                 [
                     f"{phase:.0f} ({'head alone' if phase == 1 else 'all layers'})",
                     str(len(epochs)),
                     _duration(sum(row.get("seconds", 0) for row in epochs)),
-                    _rates([row.get("learning_rate") for row in epochs]),
+                    _number(max(rates, default=None), ".2g"),
+                    _number(rates[-1] if rates else None, ".2g"),
                     _span([row.get("loss") for row in epochs], ".3f"),
                     percent(epochs[-1].get("accuracy")),
                     f"{percent(best['val_accuracy'])} (epoch {best['epoch']:.0f})" if best else "-",
@@ -448,14 +452,15 @@ def _results(facts: Facts) -> list[Block]:
                     "phase",
                     "epochs",
                     "time",
-                    "learning rate",
+                    "learning rate, highest",
+                    "last",
                     "training loss",
                     "training accuracy, last",
                     f"best accuracy, {selection}",
                     "loss there",
                 ),
                 rows,
-                "lrrrrrrr",
+                "lrrrrrrrr",
             ),
             Paragraph(_phases_in_words(facts)),
             Picture(
@@ -641,12 +646,12 @@ def _calibration(facts: Facts) -> list[Block]:
     if temperature is None:
         blocks.append(Paragraph("No temperature was fitted: the scores are those that training gave."))
     else:
-        verdict = "too sure" if temperature > 1 else "not sure enough"
+        verdict = f"Judged by likelihood, the scores before were {'over' if temperature > 1 else 'under'}confident."
         blocks.append(
             Paragraph(
                 f"A temperature of {temperature:.3f} was fitted on {selection} and folded into the head's weights, so "
                 "that the Keras model and every exported file give the same scores. "
-                + ("It changes nothing." if temperature == 1 else f"By likelihood the scores were {verdict} before.")
+                + ("It changes nothing." if temperature == 1 else verdict)
             )
         )
     num_bins = next(iter(facts.keras.values()))["calibration"]["num_bins"]
@@ -899,7 +904,7 @@ def _reproduction(facts: Facts) -> list[Block]:
     blocks: list[Block] = [Heading("How to reproduce")]
     command = str(metrics.get("command") or "")
     if "--resume" in command:
-        blocks.append(Paragraph("The run was gone on with; its last command was:"))
+        blocks.append(Paragraph("The run was resumed; its last command was:"))
     if command:
         blocks.append(Code(command))
     else:
@@ -959,6 +964,11 @@ def _conclusion(facts: Facts) -> list[Block]:
     ]
     if exported:
         sentences.append(f"Exported, it reaches {_list(exported)} on the same images.")
+    if result.get("num_with_twin") and (rest := result.get("without_twin")):
+        sentences.append(
+            f"On the {rest['num_images']:,} of them without a copy in the training data the Keras model recognises "
+            f"{percent(rest['accuracy'])}."
+        )
     if facts.judged != SELECTION_SPLIT and SELECTION_SPLIT in facts.keras:
         sentences.append(
             f"On {facts.title(SELECTION_SPLIT)} the accuracy is {percent(facts.keras[SELECTION_SPLIT]['accuracy'])}."
@@ -992,14 +1002,6 @@ def _span(values: Sequence[float | None], form: str) -> str:
     if not known:
         return "-"
     return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
-
-
-def _rates(values: Sequence[float | None]) -> str:
-    """The first and the last learning rate, and the highest between them where it is neither."""
-    known = [value for value in values if value is not None]
-    if known and max(known) > max(known[0], known[-1]):
-        return f"{known[0]:.2g} up to {max(known):.2g}, then to {known[-1]:.2g}"
-    return _span(values, ".2g")
 
 
 def _duration(seconds: float) -> str:

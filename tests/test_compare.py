@@ -155,7 +155,7 @@ def test_the_picture_shows_the_curves(finished, unfinished):
     stars = [(line.get_xdata()[0], line.get_ydata()[0]) for line in accuracy.lines if line.get_marker() == "*"]
     assert stars == [(4, 0.5251), (3, 0.44)]
     assert [line.get_xdata()[0] for line in accuracy.lines if list(line.get_ydata()) == [0, 1]] == [2.5]  # of phases
-    assert accuracy.get_ylabel() == "validation accuracy" and loss.get_xlabel() == "epoch over both phases"
+    assert accuracy.get_ylabel() == "accuracy, selection split" and loss.get_xlabel() == "epoch over both phases"
     assert figure.axes[3].get_xlabel() == "training time, minutes"
     assert to_png(figure).startswith(b"\x89PNG")
 

@@ -52,7 +52,8 @@ def test_html_body():
 <p>One line of text, 5 &lt; 6.</p>
 <ul><li>a</li><li>1. b</li></ul>
 <div class="wide" tabindex="0"><table><thead><tr><th>name</th><th class="r">n</th></tr></thead>\
-<tbody><tr><td>x|y</td><td class="r">1.5 %</td></tr><tr><td>z</td><td class="r">-</td></tr></tbody></table></div>
+<tbody><tr><td>x|y</td><td class="r">1.5\N{NO-BREAK SPACE}%</td></tr>\
+<tr><td>z</td><td class="r">-</td></tr></tbody></table></div>
 <pre>fer-tf train --data a_b.csv</pre>
 <figure><div class="wide" tabindex="0"><img src="data:image/png;base64,AAAA" alt="Loss [nats]"></div>\
 <figcaption>Loss [nats]</figcaption></figure>

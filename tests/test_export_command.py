@@ -108,7 +108,7 @@ def lossy(monkeypatch):
 def test_a_drop_is_an_error(run, lossy, capsys):
     message = refused(capsys, "--run", str(run.path), "--quantization", "float32")
     assert message.startswith(
-        "float32 loses 3.00 points of validation accuracy against Keras, more than --max-drop 0.5:"
+        "float32 loses 3.00 points of accuracy against Keras on the selection split, more than --max-drop 0.5:"
     )
     assert files(run) == {"config.json", "data.json", "model.keras"}
 

@@ -380,3 +380,19 @@ def test_npz_by_plain_numpy(tmp_path):
 def test_csv_module_reads_our_builder():
     """The builder above writes what other programs write: guards the tests themselves."""
     assert [row["emotion"] for row in csv.DictReader(io.StringIO(FORMS["quoted.csv"]))] == [str(row[0]) for row in ROWS]
+
+
+def test_folder_tells_what_its_files_were(tmp_path):
+    for split, size, mode in (("train", (60, 80), "RGB"), ("train", (48, 48), "L"), ("test", (48, 48), "L")):
+        for name in ("left", "right"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(2):
+                Image.new(mode, size, 40 * number if mode == "L" else (40 * number, 9, 9)).save(
+                    folder / f"{mode}{number}.png"
+                )
+    dataset = load_dataset(tmp_path)
+    assert dataset.originals == {"48x48 grey": 8, "60x80 colour": 4}
+    from fer_tf.data.audit import audit, audit_text
+
+    assert "the files were 48x48 grey (8), 60x80 colour (4)" in audit_text(audit(dataset))

@@ -126,9 +126,9 @@ def test_sections_stand_in_their_order_in_both(full_run):
 
 def test_results_by_phase_word_for_word(full_run):
     text = text_of(full_run)
-    assert "| 1 (head alone) | 2 | 2 min | 0.001 | 1.200 to 1.100 | 42.0 % | 45.0 % (epoch 2) | 1.000 |" in text
+    assert "| 1 (head alone) | 2 | 2 min | 0.001 | 0.001 | 1.200 to 1.100 | 42.0 % | 45.0 % (epoch 2) | 1.000 |" in text
     assert (
-        "| 2 (all layers) | 3 | 5 min | 0.0001 to 5e-05 | 0.900 to 0.600 | 80.0 % | 65.0 % (epoch 2) | 0.700 |" in text
+        "| 2 (all layers) | 3 | 5 min | 0.0001 | 5e-05 | 0.900 to 0.600 | 80.0 % | 65.0 % (epoch 2) | 0.700 |" in text
     )
     assert (
         "With the backbone frozen the best accuracy on validation (selection split) is 45.0 %; training all layers "
@@ -153,7 +153,19 @@ def test_figures_are_those_of_the_files(full_run):
     assert "| train | 90.0 % | 0.500 |" in text
     assert "| majority class | 35.0 % |" in text
     assert "All of this section is the saved Keras model on test." in text
-    assert "A temperature of 1.250 was fitted on validation (selection split)" in text
+    assert (
+        "A temperature of 1.250 was fitted on validation (selection split) and folded into the head's weights, so that "
+        "the Keras model and every exported file give the same scores. Judged by likelihood, the scores before were "
+        "overconfident.\n"
+    ) in text
+    found = metrics["keras"]["test"]
+    sides = [(found[key]["ece"], found[key]["nll"]) for key in ("calibration_before", "calibration")]
+    (ece, nll), (ece_after, nll_after) = sides
+    assert (
+        f"On test it {'lowers' if ece_after < ece else 'raises'} the calibration error from {ece:.4f} to "
+        f"{ece_after:.4f} and {'lowers' if nll_after < nll else 'raises'} the negative log-likelihood from {nll:.4f} "
+        f"to {nll_after:.4f}."
+    ) in text
     assert "| seed | 7 |" in text and "| commit | 1234abc |" in text and f"| data, SHA-256 | {'ab' * 32} |" in text
     assert "    fer-tf train --data faces.csv\n" in text
     assert "| Processor | Example 3000 |" in text and "| keras | 3.15.1 |" in text
@@ -284,7 +296,7 @@ def test_epochs_at_a_smaller_size_do_not_compete(copied_run):
 def test_learning_rates_of_a_warm_up(copied_run):
     write_text(copied_run.history, HISTORY.replace("2,1,64,100,0.0001", "2,1,64,100,0.0"))
     write_report(copied_run)
-    assert "| 0 up to 0.0001, then to 5e-05 |" in text_of(copied_run)
+    assert "| 2 (all layers) | 3 | 5 min | 0.0001 | 5e-05 |" in text_of(copied_run)
 
 
 def test_training_figures_are_explained(copied_run):
@@ -340,7 +352,7 @@ def test_a_run_can_be_repeated_whatever_command_ended_it(copied_run):
     write_json(run.data, {**json.loads(run.data.read_text()), "classes": ["sad", "neutral"], "limit": 50})
     write_report(run)
     assert (
-        "The run was gone on with; its last command was:\n\n    fer-tf train --resume runs/full\n\n"
+        "The run was resumed; its last command was:\n\n    fer-tf train --resume runs/full\n\n"
         "The same from the start, with the settings of this folder:\n\n"
         "    fer-tf train --config run/config.json --data faces.csv --classes sad,neutral --limit 50\n"
     ) in text_of(run)
@@ -357,7 +369,8 @@ def test_conclusion_names_the_split_of_each_figure(full_run):
         r"The model recognises [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\) of the 40 images of test, with a macro-F1 "
         r"of [\d.]+ \(95 % interval [\d.]+ to [\d.]+\)\. Its most frequent error: .* "
         r'The baseline "majority class" reaches 35\.0 %\. Exported, it reaches [\d.]+ % as float32 \.tflite on the '
-        r"same images\. On validation \(selection split\) the accuracy is [\d.]+ %\.\n$",
+        r"same images\. On the 36 of them without a copy in the training data the Keras model recognises [\d.]+ %\. "
+        r"On validation \(selection split\) the accuracy is [\d.]+ %\.\n$",
         conclusion,
     )
 
@@ -459,7 +472,7 @@ def test_no_validation_figures_in_the_history(tmp_path):
         run.history, "phase,epoch,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy\n2,1,9,0.1,1,0.5,,\n"
     )
     write_report(run)
-    assert "| 2 (all layers) | 1 | 9 s | 0.1 | 1.000 | 50.0 % | - | - |" in text_of(run)
+    assert "| 2 (all layers) | 1 | 9 s | 0.1 | 0.1 | 1.000 | 50.0 % | - | - |" in text_of(run)
     assert "No epoch was scored on a validation split." in text_of(run)
 
 

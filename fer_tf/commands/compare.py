@@ -301,8 +301,8 @@ def plot_runs(runs: Sequence[Run]) -> Figure:
     is_cut = bool(losses) and max(losses) > top
     if is_cut:
         axes[1, 0].set_ylim(min(losses) - 0.04 * top, top)
-    axes[0, 0].set_ylabel("validation accuracy")
-    axes[1, 0].set_ylabel("validation loss" + (f" (cut at {top:.1f})" if is_cut else ""))
+    axes[0, 0].set_ylabel("accuracy, selection split")
+    axes[1, 0].set_ylabel("loss, selection split" + (f" (cut at {top:.1f})" if is_cut else ""))
     axes[1, 0].set_xlabel("epoch over both phases")
     axes[1, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[1, 1].set_xlabel(f"training time, {unit}")

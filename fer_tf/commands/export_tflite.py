@@ -72,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
         print(release.format_tried(released.scorecard))
     if released.drop > args.max_drop and not args.force:
         raise InputError(
-            f"{released.quantization} loses {released.drop:.2f} points of validation accuracy against Keras, more than "
-            f"--max-drop {args.max_drop:g}: choose --quantization {AUTO}, or write it all the same by --force"
+            f"{released.quantization} loses {released.drop:.2f} points of accuracy against Keras on the selection "
+            f"split, more than --max-drop {args.max_drop:g}: choose --quantization {AUTO}, or write it all the same "
+            "by --force"
         )
     path = output or directory.tflite(released.quantization)
     scorecard_path = output.with_suffix(".json") if output else directory.scorecard(released.quantization)

@@ -134,7 +134,7 @@ def _write_examples(folder: RunDirectory, part: Dataset) -> None:
 def _sheet_of_errors(plots: Any, part: Dataset, probabilities: np.ndarray, wrong: np.ndarray, title: str) -> Any:
     captions = [
         f"{part.class_names[part.labels[row]]}, taken for {part.class_names[probabilities[row].argmax()]} "
-        f"{probabilities[row].max():.0%}"
+        f"{100 * probabilities[row].max():.0f} %"
         for row in wrong
     ]
     assert part.images is not None
@@ -164,6 +164,7 @@ def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: 
     """Keras's own loss and accuracy on each split."""
     import keras
 
+    from fer_tf.evaluation import split_title
     from fer_tf.training import one_hot
 
     trainer = feed.fit_model(model, config.image_size)
@@ -181,7 +182,7 @@ def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: 
         )
         loss, accuracy = trainer.evaluate(data, verbose=0)
         results[split] = {"loss": float(loss), "accuracy": float(accuracy)}
-        logger.info("model.evaluate on %s: loss %.4f, accuracy %.4f", split, loss, accuracy)
+        logger.info("model.evaluate on %s: loss %.4f, accuracy %.4f", split_title(split), loss, accuracy)
     return results
 
 

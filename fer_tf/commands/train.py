@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.resume:
             write_json(folder.config, {"recipe": name, **config.to_dict()})
             about = describe_data(dataset, args.data, args.classes, args.limit)
-            write_json(folder.data, {**about, "quantization": args.quantization})
+            command = shlex.join(["fer-tf", "train", *(sys.argv[1:] if args.argv is None else args.argv)])
+            write_json(folder.data, {**about, "quantization": args.quantization, "command": command})
         handler = logging.FileHandler(folder.log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("fer_tf").addHandler(handler)
@@ -182,7 +183,7 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
         config, folder, dataset, feed, taught=_teach(config, dataset), tensorboard=args.tensorboard
     )
     metrics = {
-        "command": shlex.join(["fer-tf", "train", *(sys.argv[1:] if args.argv is None else args.argv)]),
+        "command": read_json(folder.data).get("command"),
         "commit": commit(),
         "machine": machine(),
         "backend": keras.backend.backend(),

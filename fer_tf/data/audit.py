@@ -30,6 +30,7 @@ NEAR_METHOD = (
     "exact copies count once, blank images are left out"
 )
 # Images that hardly show a face: bounds on the mean and on the standard deviation of an image's grey values.
+_ORIGINALS_SHOWN = 5
 DARK_BELOW = 40
 BRIGHT_ABOVE = 215
 FLAT_BELOW = 15
@@ -101,6 +102,7 @@ def audit(dataset: Dataset) -> dict[str, Any]:
             "maximum": int(flat.max()),
             "mean": float(mean),
             "std": float(std),
+            "originals": dict(dataset.originals),
         },
         "bounds": {"dark": DARK_BELOW, "bright": BRIGHT_ABOVE, "flat": FLAT_BELOW},
         "splits": {
@@ -120,6 +122,13 @@ def audit(dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def originals_text(originals: dict[str, int]) -> str:
+    """Sizes and colours that the files of a folder had, the most frequent first: `48x48 grey (12), ...`."""
+    shown = [f"{form} ({count:,})" for form, count in list(originals.items())[:_ORIGINALS_SHOWN]]
+    others = sum(list(originals.values())[_ORIGINALS_SHOWN:])
+    return ", ".join([*shown, f"{others:,} of other forms"] if others else shown)
+
+
 def audit_text(findings: dict[str, Any]) -> str:
     """The findings of `audit` as lines of text.
 
@@ -134,6 +143,8 @@ def audit_text(findings: dict[str, Any]) -> str:
         f"{image['bits']} bits; values {image['minimum']} to {image['maximum']}, "
         f"mean {image['mean']:.1f}, standard deviation {image['std']:.1f}",
     ]
+    if image.get("originals"):
+        lines.append(f"  the files were {originals_text(image['originals'])}")
     width = max(len("class"), *map(len, findings["class_names"]))
     for split, found in splits.items():
         ratio = found["imbalance_ratio"]

@@ -26,6 +26,8 @@ class Dataset:
         source: name of the file or folder, without its path.
         synthetic: whether the faces were drawn by a program.
         sha256: hex digest of the source.
+        originals: how many files of a folder had which size and colour before they became 48x48 grey; empty for data
+            that was 48x48 grey to begin with.
     """
 
     labels: np.ndarray
@@ -36,6 +38,7 @@ class Dataset:
     source: str = ""
     synthetic: bool = False
     sha256: str = ""
+    originals: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.pixels is None):

@@ -18,6 +18,7 @@ import struct
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -516,6 +517,7 @@ def _read_folder(root: Path, name: str) -> Dataset:
     _check_class_names(class_names, name)
     images = np.empty((len(files), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     digest = hashlib.sha256()
+    originals: Counter[str] = Counter()
     told = time.monotonic()
     for row, (relative, _, _) in enumerate(files):
         file, file_name = root / relative, _shown_path(root / relative)
@@ -523,7 +525,9 @@ def _read_folder(root: Path, name: str) -> Dataset:
             raise InputError(f"{file_name}: larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
         data = file.read_bytes()
         digest.update(os.fsencode(relative) + f"\0{len(data)}\0".encode() + data)
-        images[row] = to_grey48(decode_image(data, file_name, formats=IMAGE_FORMATS))
+        picture = decode_image(data, file_name, formats=IMAGE_FORMATS)
+        originals[f"{picture.width}x{picture.height} {'grey' if picture.mode == 'L' else 'colour'}"] += 1
+        images[row] = to_grey48(picture)
         if time.monotonic() - told > _PROGRESS_SECONDS:
             told = time.monotonic()
             logger.info("reading %s: %s of %s images", name, f"{row + 1:,}", f"{len(files):,}")
@@ -533,6 +537,7 @@ def _read_folder(root: Path, name: str) -> Dataset:
         class_names=class_names,
         images=images,
         sha256=digest.hexdigest(),
+        originals=dict(originals.most_common()),
     )
 
 
