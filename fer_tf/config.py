@@ -251,7 +251,8 @@ DEMO = Config(
 )
 """The embedded synthetic faces from scratch: `fer-tf train`.
 
-@DEMO@
+Three minutes on 2 cores (AMD EPYC, family 26, model 2), evaluation and export included. Result: synthetic test 55.5 %,
+where the majority class gives 25.4 % and a linear model on pixels 47.4 %.
 """
 
 SCRATCH = Config(

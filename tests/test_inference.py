@@ -77,7 +77,8 @@ def test_interpreters_that_start_later_leave_stderr_alone(model, monkeypatch, ca
     """Another thread's messages would go nowhere in that moment."""
     predictor = open_model(model, num_threads=3)
     monkeypatch.setattr(inference, "_without_native_log", lambda: pytest.fail("stderr is sent elsewhere"))
-    assert len({id(predictor._borrow()) for _ in range(3)}) == 3
+    borrowed = [predictor._borrow() for _ in range(3)]  # held: a freed one's id may come back
+    assert len({id(interpreter) for interpreter in borrowed}) == 3
     assert capfd.readouterr().err == ""
 
 
