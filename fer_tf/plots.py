@@ -100,7 +100,7 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, axes: Sequence
         ax.set_ylabel("loss (cross-entropy)" if name == "loss" else name)
     axes[2].plot(epochs, _column(history, "learning_rate"), "-", color=GREEN, marker=marker, markersize=3)
     axes[2].set_yscale("log", nonpositive="mask")  # a warm-up starts at 0
-    axes[2].set(ylabel="learning rate\nat the epoch's start", xlabel="epoch")
+    axes[2].set(ylabel="learning rate\nat the epoch's end", xlabel="epoch")
     axes[2].set_xlim(0.5, len(history) + 0.5)
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     phases = [str(row.get("phase", "")) for row in history]

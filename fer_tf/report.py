@@ -466,7 +466,7 @@ def _results(facts: Facts) -> list[Block]:
             Picture(
                 "curves",
                 f"Loss, accuracy and learning rate of each epoch{_of_synthetic(facts)}; validation is the selection "
-                f"split. The learning rate is that at the epoch's start. {_about_training_figures(facts.config)}",
+                f"split. The learning rate is that at the epoch's end. {_about_training_figures(facts.config)}",
             ),
         ]
     else:

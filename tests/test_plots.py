@@ -51,7 +51,7 @@ def test_training_curves_mark_phases_and_best_epoch():
     assert [ax.get_ylabel() for ax in figure.axes] == [
         "loss (cross-entropy)",
         "accuracy",
-        "learning rate\nat the epoch's start",
+        "learning rate\nat the epoch's end",
     ]
     lines = {line.get_label(): line for line in accuracy.lines}
     assert list(lines["phase boundary"].get_xdata()) == [2.5, 2.5]
