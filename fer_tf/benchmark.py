@@ -144,7 +144,7 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
     import keras
 
     from fer_tf import training
-    from fer_tf.model import build_model, dtype_policy, logits_model, set_trainable
+    from fer_tf.model import logits_model, set_trainable
 
     on_tensorflow = keras.backend.backend() == "tensorflow"
     if on_tensorflow:
@@ -152,27 +152,11 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
     else:
         from fer_tf.data import in_step as feed  # type: ignore[no-redef]
     policy = training.resolve_precision(config.precision)
-    with dtype_policy(policy):
-        model = build_model(
-            NUM_CLASSES,
-            image_size=image_size,
-            dropout=config.dropout,
-            stochastic_depth=config.stochastic_depth,
-            batch_norm_momentum=config.batch_norm_momentum,
-            stem_stride=config.stem_stride,
-        )
+    model = training.build_for(config, image_size, NUM_CLASSES, policy)
     set_trainable(model, backbone=True, batch_norm=config.train_batch_norm)
     trainer = feed.fit_model(logits_model(model), image_size)
-    trainer.compile(
-        keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        jit_compile=False if on_tensorflow and not training.on_gpu() else "auto",  # as training does
-    )
-    # With their variables in place the step is traced once; a trace that makes variables is followed by another.
-    trainer.optimizer.build(trainer.trainable_variables)
-    nothing = np.zeros((1, NUM_CLASSES), np.float32)
-    trainer.compute_metrics(None, nothing, nothing)
+    optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    training.compile_trainer(trainer, optimizer, NUM_CLASSES)
     batches = _train_batches(feed, config, batch_size, image_size)
     fed = _step_seconds(trainer, batches, seconds)
     again = _train_batches(feed, config, batch_size, image_size)

@@ -549,7 +549,7 @@ def train(
         write_text(run.history, history_csv(state.history))
     if not state.weights:
         state.weights = _values(
-            _build(config, config.image_size, train_split.num_classes, "float32", start=True).weights
+            build_for(config, config.image_size, train_split.num_classes, "float32", start=True).weights
         )
 
     labels = train_split.labels
@@ -562,7 +562,7 @@ def train(
             state.phase, state.epoch, state.optimizer, state.counters, state.average = phase, 0, [], {}, []
         segment = _Segment(config, run, state, feed, size, last)
         segment.fit(train_split, validation, targets, image_weights, tensorboard=tensorboard)
-    model = _build(config, config.image_size, train_split.num_classes, "float32")
+    model = build_for(config, config.image_size, train_split.num_classes, "float32")
     final = state.average or state.weights
     set_weights(
         model, load_weights(run.best_weights(state.best["phase"], state.best["epoch"])) if state.best else final
@@ -570,8 +570,24 @@ def train(
     return model, state
 
 
-def _build(config: Config, image_size: int, num_classes: int, policy: str, start: bool = False) -> keras.Model:
-    """The recipe's model; with its starting weights only where the state has none yet."""
+def compile_trainer(trainer: keras.Model, optimizer: keras.optimizers.Optimizer, num_classes: int) -> None:
+    """Compiles the model that fit sees, as every phase does.
+
+    Args:
+        trainer: of `Feed.fit_model`, giving logits (batch, num_classes).
+        optimizer: not built yet.
+        num_classes: C.
+    """
+    trainer.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    # Made here and not in the first step, the optimiser's and the metrics' variables save tracing that step twice.
+    trainer.optimizer.build(trainer.trainable_variables)
+    nothing = np.zeros((1, num_classes), np.float32)
+    trainer.compute_metrics(None, nothing, nothing)
+    trainer.reset_metrics()
+
+
+def build_for(config: Config, image_size: int, num_classes: int, policy: str, start: bool = False) -> keras.Model:
+    """The recipe's model under a dtype policy; with the recipe's starting weights only if `start`."""
     with dtype_policy(policy):
         return build_model(
             num_classes,
@@ -607,7 +623,7 @@ class _Segment:
         config, state, policy = self.config, self.state, self.state.precision
         assert train_split.images is not None and validation.images is not None
         frozen = state.phase == 1
-        model = _build(config, self.image_size, train_split.num_classes, policy)
+        model = build_for(config, self.image_size, train_split.num_classes, policy)
         set_trainable(model, backbone=not frozen, batch_norm=config.train_batch_norm)
         set_weights(model, state.weights)
         steps = -(-len(targets) // config.batch_size)
@@ -629,20 +645,10 @@ class _Segment:
             trainer = self.feed.fit_model(core, self.image_size)
             data = self.feed.make_train_dataset(train_split.images, plan, epochs=epochs, **batches)
         optimizer = _make_optimizer(config, state.phase, steps)
-        if (
-            policy == "mixed_float16"
-        ):  # compile would not: the model that fit sees is float32 around a half-precision core
+        # compile would not: the model that fit sees is float32 around a half-precision core.
+        if policy == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        trainer.compile(
-            optimizer,
-            keras.losses.CategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        # Made here and not in the first step, the optimiser's and the metrics' variables save tracing that step twice.
-        trainer.optimizer.build(trainer.trainable_variables)
-        nothing = np.zeros((1, train_split.num_classes), np.float32)
-        trainer.compute_metrics(None, nothing, nothing)
-        trainer.reset_metrics()
+        compile_trainer(trainer, optimizer, train_split.num_classes)
         if state.optimizer:
             _assign(trainer.optimizer.variables, state.optimizer)
         logger.info(
