@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -50,6 +51,24 @@ def _memory_gib() -> float | None:
 def load_average() -> float | None:
     """Mean number of running processes over the last minute; above 0 at rest means that something else runs."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc's allocator to keep what is freed instead of giving it back to the system.
+
+    A training step frees and asks for the same tensors, hundreds of MiB of them, again and again. By default glibc maps
+    each large one anew and unmaps it after use, and the system clears every page once more: on a virtual machine with
+    costly page faults that was more than half of the step. The process then stays as large as it ever was.
+
+    Returns:
+        Whether it did: not where the C library is another one.
+    """
+    # mallopt(3): M_ARENA_MAX 1, M_MMAP_MAX 0, M_TRIM_THRESHOLD never, M_TOP_PAD 256 MiB at a time
+    settings = ((-8, 1), (-4, 0), (-1, -1), (-2, 256 << 20))
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return all(libc.mallopt(name, value) == 1 for name, value in settings)
 
 
 def versions() -> dict[str, str]:

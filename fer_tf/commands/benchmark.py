@@ -78,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
         "left_out": {part: missing[part] for part in parts if part in missing},
     }
     print(_head(figures), flush=True)
+    if any(part in ("pipeline", "train") and part not in missing for part in parts):
+        from fer_tf.commands.common import start_keras
+
+        start_keras()
     for part in parts:
         if part not in missing:
             figures[part] = _MEASURE[part](args, config, models)

@@ -15,6 +15,7 @@ from fer_tf.artifacts import RunDirectory, read_json
 from fer_tf.config import Config
 from fer_tf.data.dataset import SPLITS, Dataset
 from fer_tf.errors import InputError
+from fer_tf.machine import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def start_keras() -> None:
     Raises:
         InputError: if KERAS_BACKEND names none that Keras has.
     """
+    keep_freed_memory()
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
