@@ -24,7 +24,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` with its suffix; renamed onto it when the block ends well, removed otherwise.
 
     Raises:
-        InputError: if the folder cannot be made or written to.
+        InputError: if the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     try:
@@ -41,8 +41,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a folder that has become read-only keeps it
+            temporary.unlink(missing_ok=True)
+        # Only the temporary file's own trouble: what is read inside the block has messages of its own.
+        if isinstance(error, OSError) and error.filename in (None, name, str(path)):
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}: free space or make the folder writable (what "
+                "was there before is unchanged)"
+            ) from error
         raise
 
 
@@ -155,6 +162,10 @@ class RunDirectory:
         self.train_hashes = self.path / "train_hashes.txt"
         self.tensorboard = self.path / "tensorboard"
 
+    def has_state(self) -> bool:
+        """Whether an epoch was finished."""
+        return self.state.exists() or self.previous_state.exists()
+
     def best_weights(self, phase: int, epoch: int) -> Path:
         return self.path / f"best-{phase}-{epoch}.npz"
 
@@ -216,6 +227,18 @@ class RunDirectory:
         if not run.config.is_file():
             raise InputError(f"no run at {path}: expected a folder that `train` made, with a {run.config.name} in it")
         return run
+
+    def check_there(self) -> None:
+        """What writes into a run asks this first, since a write would make the folder anew.
+
+        Raises:
+            InputError: if the run's folder has been removed, renamed or emptied.
+        """
+        if not self.config.is_file():
+            raise InputError(
+                f"run directory {self.path} was removed or renamed while the run went on: nothing more is written; if "
+                "it was renamed, go on with its new name by --resume"
+            )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

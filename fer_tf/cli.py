@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from fer_tf import __version__
-from fer_tf.errors import InputError
+from fer_tf.errors import InputError, line_of
 
 COMMANDS = {
     "train": "train a classifier, evaluate it and export it",
@@ -62,6 +62,7 @@ def run_command(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices drown our own lines
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fer_tf").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log file on a full disk: no traceback of its own beside our line
     try:
         return run(args)
     except InputError as error:
@@ -78,8 +79,7 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        message = f"{error.strerror or error}{where}"
+        message = line_of(error)
     except KeyboardInterrupt:
         print(f"fer-tf {name}: interrupted", file=sys.stderr)
         return 130

@@ -25,7 +25,7 @@ from fer_tf.artifacts import RunDirectory, atomic_path, write_text
 from fer_tf.config import Config
 from fer_tf.data.augmentation import EpochPlan, plan_batches, plan_epoch
 from fer_tf.data.dataset import Dataset
-from fer_tf.errors import InputError
+from fer_tf.errors import Diverged, InputError
 from fer_tf.model import (
     BACKBONE,
     build_model,
@@ -64,10 +64,6 @@ class Feed(Protocol):
     def make_eval_dataset(
         self, images: np.ndarray, targets: np.ndarray, *, batch_size: int, image_size: int
     ) -> Any: ...
-
-
-class Diverged(InputError):
-    """The loss is no finite number."""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -446,6 +442,7 @@ class _Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
+        self._run.check_there()
         _sync(self.model)
         state = self._state
         if not math.isfinite(logs["val_loss"]):  # the last update of the epoch; its training loss came before it

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -298,3 +299,23 @@ def test_the_training_step_on_jax_without_tensorflow():
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
     assert row["backend"] == "jax" and row["images_per_s"] > 0 and row["forward_ms"] > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
+@pytest.mark.parametrize("kept", [False, True])
+def test_freed_memory_is_kept_for_the_next_step(kept):
+    """Counted in page faults: ten arrays one after the other take the pages of one, where they would take those of ten."""
+    program = f"""
+import resource, numpy as np
+from fer_tf.machine import keep_freed_memory
+if {kept}: assert keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(10):
+    np.ones(64 << 20, np.uint8)
+print((faults() - before) / (64 * 256))  # pages of 4 KiB
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMPY_MADVISE_HUGEPAGE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    arrays = float(done.stdout)
+    assert arrays < 2 if kept else arrays > 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import logging.handlers
 import shlex
 import shutil
 import signal
@@ -36,7 +37,7 @@ from fer_tf.commands.common import (
 from fer_tf.commands.finish import finish
 from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
 from fer_tf.data.dataset import SPLITS, Dataset
-from fer_tf.errors import InputError
+from fer_tf.errors import Diverged, InputError, line_of
 from fer_tf.machine import machine, versions
 from fer_tf.quantization import MODES
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     pass
 
 logger = logging.getLogger(__name__)
+
+_MAX_LOG_BYTES = 4 << 20  # then log.txt becomes log.txt.1 and begins anew: some 20,000 epochs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
             about = describe_data(dataset, args.data, args.classes, args.limit)
             command = shlex.join(["fer-tf", "train", *(sys.argv[1:] if args.argv is None else args.argv)])
             write_json(folder.data, {**about, "quantization": args.quantization, "command": command})
-        handler = logging.FileHandler(folder.log, encoding="utf-8")
+        handler = logging.handlers.RotatingFileHandler(
+            folder.log, maxBytes=_MAX_LOG_BYTES, backupCount=1, encoding="utf-8"
+        )
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger("fer_tf").addHandler(handler)
         try:
@@ -104,9 +109,12 @@ def run(args: argparse.Namespace) -> int:
             _train(args, folder, config, dataset)
         except KeyboardInterrupt as stop:
             return _say_stopped(folder, stop)
-        except Exception:
-            if not args.resume and not folder.state.exists():
+        except Exception as error:
+            if not args.resume and not folder.has_state():
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
+            elif isinstance(error, (InputError, OSError)) and not isinstance(error, Diverged) and folder.has_state():
+                said = line_of(error) if isinstance(error, OSError) else str(error)
+                raise InputError(f"{said}; {_how_to_go_on(folder)}") from error
             raise
         finally:
             logging.getLogger("fer_tf").removeHandler(handler)
@@ -128,15 +136,16 @@ def _stop(number: int, frame: object) -> None:
 
 
 def _say_stopped(folder: RunDirectory, stop: KeyboardInterrupt) -> int:
+    print(f"fer-tf train: stopped; {_how_to_go_on(folder)}", file=sys.stderr)
+    return 143 if isinstance(stop, _Terminated) else 130
+
+
+def _how_to_go_on(folder: RunDirectory) -> str:
     from fer_tf.training import State
 
     state = State.load(folder)
     kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state else "no epoch was finished yet"
-    print(
-        f"fer-tf train: stopped; {kept}; go on with: fer-tf train --resume {shlex.quote(str(folder.path))}",
-        file=sys.stderr,
-    )
-    return 143 if isinstance(stop, _Terminated) else 130
+    return f"{kept}; go on with: fer-tf train --resume {shlex.quote(str(folder.path))}"
 
 
 def _settings(args: argparse.Namespace) -> tuple[str, Config]:

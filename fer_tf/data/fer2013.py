@@ -15,6 +15,7 @@ import logging
 import lzma
 import os
 import struct
+import sys
 import time
 import zipfile
 import zlib
@@ -655,7 +656,11 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: i
         if dtype.hasobject or min(shape, default=0) < 0 or size != member.file_size - start.tell():
             raise ValueError(f"type {dtype} and shape {shape} do not fit {member.file_size:,} bytes")
         with archive.open(member) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        # NumPy keeps any 32 bits for a character; made into a str, what is none raises SystemError.
+        if dtype.kind == "U" and size and array.view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
+            raise ValueError("text with characters that do not exist")
+        return array
     except Exception as error:  # NumPy parses the header as Python literals and raises almost any type
         reason = " ".join(str(error).split())[:150]
         raise InputError(f"{where} is no sound array ({reason}); write the file again with `fer-tf prepare`") from error
