@@ -304,7 +304,7 @@ def test_the_training_step_on_jax_without_tensorflow():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_kept_for_the_next_step(kept):
-    """Counted in page faults: ten arrays one after the other take the pages of one, where they would take those of ten."""
+    """Counted in page faults: ten arrays, one after the other, take the pages of one, not those of ten."""
     program = f"""
 import resource, numpy as np
 from fer_tf.machine import keep_freed_memory

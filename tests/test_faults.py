@@ -1,4 +1,4 @@
-"""What breaks long runs in the field, made to happen: a full disk, a folder that closes or goes away, thousands of epochs."""
+"""What breaks long runs in the field, made to happen: full disks, folders that close or go away, many epochs."""
 
 import ctypes
 import errno
