@@ -114,6 +114,11 @@ class Config:
             )
         if self.schedule == "cosine" and self.epochs and self.warmup_epochs > self.epochs:
             raise InputError(f"warmup_epochs {self.warmup_epochs:g}: expected at most epochs ({self.epochs})")
+        if self.logit_adjustment and self.class_weights != "none":
+            raise InputError(
+                f"logit_adjustment {self.logit_adjustment:g} beside class_weights {self.class_weights}: both correct for "
+                "rare classes, and together too much: set class_weights none or logit_adjustment 0"
+            )
         if self.cache_features and self.augments_frozen:
             raise InputError(
                 "cache_features needs an unaugmented phase 1: turn flip, rotation, shift, zoom, crop, contrast, "

@@ -213,7 +213,8 @@ class _Killed(BaseException):
     [
         {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 1.0, "clip_norm": 1.0, "optimizer": "sgd", "schedule": "cosine"},
         {"early_stopping_patience": 2, "plateau_patience": 0, "clip_norm": 1.0, "initial_image_size": 32,
-         "resizing_epochs": 2, "image_size": 48, "label_smoothing": 0.1, "logit_adjustment": 1.0},
+         "resizing_epochs": 2, "image_size": 48, "label_smoothing": 0.1, "logit_adjustment": 1.0,
+         "class_weights": "none"},
     ],
 )  # fmt: skip
 def test_stopped_after_any_epoch_ends_with_the_same_bits(settings, small_dataset, imagenet_h5, tmp_path, monkeypatch):
