@@ -116,8 +116,8 @@ class Config:
             raise InputError(f"warmup_epochs {self.warmup_epochs:g}: expected at most epochs ({self.epochs})")
         if self.logit_adjustment and self.class_weights != "none":
             raise InputError(
-                f"logit_adjustment {self.logit_adjustment:g} beside class_weights {self.class_weights}: both correct for "
-                "rare classes, and together too much: set class_weights none or logit_adjustment 0"
+                f"logit_adjustment {self.logit_adjustment:g} beside class_weights {self.class_weights}: both favour rare "
+                "classes, together too much: set class_weights none or logit_adjustment 0"
             )
         if self.cache_features and self.augments_frozen:
             raise InputError(

@@ -27,7 +27,7 @@ TINY = ["--image-size", "32", "--batch-size", "48", "--weights", "none", "--quan
 
 
 def small_backbone(include_top=False, weights=None, input_shape=None, name=None):
-    """In EfficientNet-B0's place where the network is not what is tested: its epochs take 0.1 s, its states a few kB."""
+    """In EfficientNet-B0's place where the network is not what is tested: epochs of 0.1 s, states of a few kB."""
     inputs = keras.Input(input_shape)
     x = keras.layers.Conv2D(8, 8, strides=8, name="stem_conv")(inputs)
     x = keras.layers.Activation("swish")(keras.layers.BatchNormalization()(x))
