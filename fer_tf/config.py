@@ -116,7 +116,7 @@ class Config:
             raise InputError(f"warmup_epochs {self.warmup_epochs:g}: expected at most epochs ({self.epochs})")
         if self.logit_adjustment and self.class_weights != "none":
             raise InputError(
-                f"logit_adjustment {self.logit_adjustment:g} beside class_weights {self.class_weights}: both favour rare "
+                f"logit_adjustment {self.logit_adjustment:g} with class_weights {self.class_weights}: both favour rare "
                 "classes, together too much: set class_weights none or logit_adjustment 0"
             )
         if self.cache_features and self.augments_frozen:

@@ -64,7 +64,7 @@ def test_unknown_key_names_the_nearest():
         ),
         ({"schedule": "cosine", "warmup_epochs": 50}, r"warmup_epochs 50: expected at most epochs \(40\)"),
         ({"learning_rate": 10**400}, "learning_rate 1e.300: expected a number"),
-        ({"logit_adjustment": 1.0}, "logit_adjustment 1 beside class_weights balanced"),
+        ({"logit_adjustment": 1.0}, "logit_adjustment 1 with class_weights balanced"),
         ({"cache_features": True}, "cache_features needs an unaugmented phase 1"),
     ],
 )
