@@ -232,9 +232,9 @@ class RunDirectory:
         """What writes into a run asks this first, since a write would make the folder anew.
 
         Raises:
-            InputError: if the run's folder has been removed, renamed or emptied.
+            InputError: if the run's folder has been removed or renamed.
         """
-        if not self.config.is_file():
+        if not self.path.is_dir():
             raise InputError(
                 f"run directory {self.path} was removed or renamed while the run went on: nothing more is written; if "
                 "it was renamed, go on with its new name by --resume"
