@@ -285,7 +285,29 @@ On 2 cores (AMD EPYC, family 26, model 2; TensorFlow 2.21, float32) an epoch at 
 (selection split) 60.43 % (95 % interval 58.8 to 62.0), macro-F1 0.560, best epoch 18 of 20.
 """
 
-RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH}
+REFERENCE = Config(
+    image_size=96,
+    weights="none",
+    dropout=0.2,
+    stochastic_depth=0.0,
+    batch_norm_momentum=0.95,
+    epochs=35,
+    early_stopping_patience=0,
+    initial_image_size=48,
+    resizing_epochs=27,
+    batch_size=96,
+    learning_rate=2.5e-3,
+    weight_decay=0.05,
+    schedule="cosine",
+    warmup_epochs=1.0,
+    class_weights="sqrt",
+    label_smoothing=0.1,
+    shift=0.08,
+    contrast=0.2,
+    erasing=0.1,
+)
+
+RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH, "reference": REFERENCE}
 
 
 def recipe(name: str) -> Config:
