@@ -476,6 +476,7 @@ class _Keeper(keras.callbacks.Callback):
             state.counters["average_steps"] = average.steps
         state.stopped = bool(self.model.stop_training)
         state.save(self._run)
+        self._run.check_there()  # again, since saving takes a while: what follows would make the folder anew
         # Two states are kept, and with them the best weights that each of them names.
         self._run.keep_best_weights([(found["phase"], found["epoch"]) for found in (before, state.best) if found])
         write_text(self._run.history, history_csv(state.history))
@@ -559,6 +560,7 @@ def train(
             state.phase, state.epoch, state.optimizer, state.counters, state.average = phase, 0, [], {}, []
         segment = _Segment(config, run, state, feed, size, last)
         segment.fit(train_split, validation, targets, image_weights, tensorboard=tensorboard)
+    run.check_there()
     model = build_for(config, config.image_size, train_split.num_classes, "float32")
     final = state.average or state.weights
     set_weights(
