@@ -16,6 +16,7 @@ from fer_tf.errors import InputError
 
 METADATA_NAME = "fer_tf.json"  # member of every .keras and .tflite of ours: both can be read as zip archives
 LABELS_NAME = "labels.txt"
+SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
 _MAX_JSON_BYTES = 16 << 20  # far above any file of ours; a bound against a crafted one
 
 
@@ -142,6 +143,27 @@ def save_keras(model: Any, path: str | Path, metadata: dict[str, Any]) -> None:
             archive.writestr(METADATA_NAME, json.dumps(metadata, indent=2))
 
 
+def shipped_model(suffix: str) -> Path:
+    """The model that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
+
+    Args:
+        suffix: `.tflite` or `.keras`.
+
+    Raises:
+        InputError: if this installation has none.
+    """
+    package = Path(__file__).parent
+    for parent in (package, package.parent):
+        found = sorted((parent / SHIPPED_MODEL_FOLDER).glob(f"*{suffix}"))
+        if found:
+            return found[0]
+    flag = "--weights FILE.keras" if suffix == ".keras" else "--model FILE (EmotionClassifier(FILE) in Python)"
+    raise InputError(
+        f"this installation of fer_tf ships no {suffix} model: give one by {flag}, "
+        "or train one: pip install 'fer_tf[train]' && fer-tf train --recipe scratch"
+    )
+
+
 class RunDirectory:
     """One training run's files, by name."""
 
@@ -160,6 +182,8 @@ class RunDirectory:
         self.report_html = self.path / "report.html"
         self.audit = self.path / "audit.json"
         self.train_hashes = self.path / "train_hashes.txt"
+        self.model_card = self.path / "MODEL_CARD.md"
+        self.checksums = self.path / "SHA256SUMS"
         self.tensorboard = self.path / "tensorboard"
 
     def has_state(self) -> bool:

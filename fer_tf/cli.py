@@ -21,6 +21,7 @@ COMMANDS = {
     "explore": "audit a data set: balance, duplicates, blanks",
     "prepare": "write any readable data set as one .npz file",
     "report": "write the training report of a run",
+    "ship": "pack a run's model to be given away",
     "compare": "put runs side by side",
     "benchmark": "time decoding, training and inference on this machine",
 }

@@ -1,8 +1,8 @@
 """The network as TensorFlow trains it faster on a CPU: the same layers and variables, computed by fused operators.
 
-Keras's BatchNormalization is a dozen element-wise operators forward and more backward, and TensorFlow's swish recomputes
-its sigmoid through six more; together they took as long as all convolutions. One operator does each normalisation, and
-swish keeps what its gradient needs.
+Keras's BatchNormalization is a dozen element-wise operators forward and more backward, and the gradient of TensorFlow's
+swish six more; together they took as long as all convolutions. Here one operator does each normalisation, and swish
+keeps what its gradient needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.Layer):
-    """A BatchNormalization over the channels of (batch, height, width, channels), its batch statistics in one operator."""
+    """A BatchNormalization of (batch, height, width, channels) over its channels, in one operator while training."""
 
     def __init__(self, layer: keras.layers.BatchNormalization, **kwargs: Any) -> None:
         super().__init__(dtype=layer.dtype_policy, **kwargs)

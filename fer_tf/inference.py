@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
 
-SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
-
 _MAX_DEFAULT_THREADS = 8  # each thread's interpreter keeps its own packed copy of the weights, 16 MB for a float B0
 _MAX_CHUNK = 32  # images that a thread takes at a time: threads of unequal speed then end together
 _KERAS_BATCH_SIZE = 64
@@ -107,7 +105,9 @@ class EmotionClassifier:
         Raises:
             InputError: if there is no such model or it breaks fer_tf's contract.
         """
-        self._predictor = open_model(shipped_model() if path is None else path, num_threads=num_threads)
+        self._predictor = open_model(
+            artifacts.shipped_model(".tflite") if path is None else path, num_threads=num_threads
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -164,23 +164,6 @@ def _as_crop(image: ImageLike) -> np.ndarray:
     from fer_tf import faces  # Pillow is not needed, nor loaded, for arrays that are crops already
 
     return faces.to_grey48(faces.open_image(image) if isinstance(image, (str, os.PathLike)) else image)
-
-
-def shipped_model() -> Path:
-    """The .tflite that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
-
-    Raises:
-        InputError: if this installation has none.
-    """
-    package = Path(__file__).parent
-    for parent in (package, package.parent):
-        found = sorted((parent / SHIPPED_MODEL_FOLDER).glob("*.tflite"))
-        if found:
-            return found[0]
-    raise InputError(
-        "this installation of fer_tf ships no model: give one by --model FILE (EmotionClassifier(FILE) in Python), "
-        "or train one: pip install 'fer_tf[train]' && fer-tf train"
-    )
 
 
 class LiteRTPredictor:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from fer_tf.artifacts import shipped_model
 from fer_tf.errors import InputError
 
 BACKBONE = "efficientnetb0"
@@ -122,14 +123,17 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
 
     Args:
         backbone: of `build_backbone`.
-        weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), the path of a .h5 file of
-            ImageNet no-top weights, or the path of a .keras of fer_tf, whose classes and image size may differ.
+        weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `fer2013` (the model that
+            ships with fer_tf), the path of a .h5 file of ImageNet no-top weights, or the path of a .keras of fer_tf,
+            whose classes and image size may differ.
 
     Raises:
         InputError: if they cannot be had or belong to another network.
     """
     if weights == "none":
         return
+    if weights == "fer2013":
+        weights = str(shipped_model(".keras"))
     if weights == "imagenet":
         _load_imagenet(backbone, _download_imagenet())
     elif weights.endswith((".h5", ".hdf5")):
@@ -138,7 +142,8 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
         _copy_weights(load_classifier(_existing(weights)).get_layer(BACKBONE), backbone, weights)
     else:
         raise InputError(
-            f"weights {weights!r}: expected imagenet, none, a .h5 of ImageNet no-top weights or a .keras of fer_tf"
+            f"weights {weights!r}: expected imagenet, fer2013, none, a .h5 of ImageNet no-top weights or a .keras of "
+            "fer_tf"
         )
 
 

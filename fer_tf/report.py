@@ -241,7 +241,7 @@ def _document(facts: Facts) -> list[Block]:
         *_calibration(facts),
         *_exports(facts),
         *_data_audit(facts),
-        *_limits(facts),
+        *limits(facts),
         *_reproduction(facts),
         *_conclusion(facts),
     ]
@@ -862,7 +862,8 @@ def _data_audit(facts: Facts) -> list[Block]:
     return [*blocks, Table(["", *map(facts.title, splits)], rows, "l" + "r" * len(splits)), Items(items)]
 
 
-def _limits(facts: Facts) -> list[Block]:
+def limits(facts: Facts) -> list[Block]:
+    """What the model is for, what it is not for, and how far its figures carry; the model card says it too."""
     items = []
     if facts.synthetic:
         items.append("The faces are synthetic. No figure here carries over to photographs.")

@@ -78,7 +78,7 @@ def test_two_runs_side_by_side(finished, unfinished, capsys):
     text = capsys.readouterr().out
     assert text.splitlines()[0].split() == ["finished", "unfinished"]
     assert table_row(text, "recipe") == ["report", "mine"]
-    assert table_row(text, "learning_rate") == ["0.0001", "0.002"]
+    assert table_row(text, "learning_rate") == ["0.0001", f"{DEMO.learning_rate:g}"]
     assert table_row(text, "training images") == ["1,000", "1,000"]
     assert table_row(text, "state") == ["finished", "under way or stopped"]
     assert table_row(text, "epochs done") == ["phase 1: 2, phase 2: 3 of 40", f"phase 2: 3 of {DEMO.epochs}"]

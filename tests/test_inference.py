@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_tf import inference
+from fer_tf import artifacts, inference
 from fer_tf.errors import InputError
 from fer_tf.inference import EmotionClassifier, open_model
 from fer_tf.labels import EMOTIONS
@@ -171,7 +171,7 @@ def _installation(folder: Path, *, with_model: Path | None) -> Path:
     """A copy of the package alone, as an installed wheel is."""
     shutil.copytree(Path(inference.__file__).parent, folder / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
     if with_model:
-        target = folder / "fer_tf" / inference.SHIPPED_MODEL_FOLDER
+        target = folder / "fer_tf" / artifacts.SHIPPED_MODEL_FOLDER
         target.mkdir(parents=True)
         shutil.copy(with_model, target / "model.tflite")
     return folder
@@ -211,8 +211,8 @@ def _built(folder: Path, *, with_model: Path | None) -> Path:
     (copy / "saved_models").mkdir()
     (copy / "saved_models" / "README.md").touch()
     if with_model:
-        (copy / inference.SHIPPED_MODEL_FOLDER).mkdir()
-        shutil.copy(with_model, copy / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
+        (copy / artifacts.SHIPPED_MODEL_FOLDER).mkdir()
+        shutil.copy(with_model, copy / artifacts.SHIPPED_MODEL_FOLDER / "model.tflite")
     build = ["-q", "build", "--build-base", str(folder / "base"), "--build-lib", str(folder / "built")]
     code = "import setuptools; setuptools.setup()"
     subprocess.run([sys.executable, "-c", code, *build], cwd=copy, check=True, capture_output=True, timeout=120)
@@ -221,8 +221,8 @@ def _built(folder: Path, *, with_model: Path | None) -> Path:
 
 def test_what_a_wheel_is_built_from_brings_the_shipped_model(model, tmp_path):
     built = _built(tmp_path, with_model=model)
-    done = _python(built, "from fer_tf.inference import shipped_model; print(shipped_model())")
-    assert done.stdout.strip() == str(built / "fer_tf" / inference.SHIPPED_MODEL_FOLDER / "model.tflite")
+    done = _python(built, "from fer_tf.artifacts import shipped_model; print(shipped_model('.tflite'))")
+    assert done.stdout.strip() == str(built / "fer_tf" / artifacts.SHIPPED_MODEL_FOLDER / "model.tflite")
     Image.fromarray(np.zeros((48, 48), np.uint8)).save(tmp_path / "photo.png")
     code = f"import sys; sys.path.insert(0, {str(built)!r}); from fer_tf.cli import main; sys.exit(main(sys.argv[1:]))"
     empty = tmp_path / "empty"
@@ -255,8 +255,8 @@ def test_an_installation_without_a_model_says_how_to_get_one(tmp_path):
         "    print(error)\n",
     )
     assert done.stdout == (
-        "this installation of fer_tf ships no model: give one by --model FILE (EmotionClassifier(FILE) in Python), "
-        "or train one: pip install 'fer_tf[train]' && fer-tf train\n"
+        "this installation of fer_tf ships no .tflite model: give one by --model FILE (EmotionClassifier(FILE) in "
+        "Python), or train one: pip install 'fer_tf[train]' && fer-tf train --recipe scratch\n"
     ), done.stderr
 
 

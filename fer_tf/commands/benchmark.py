@@ -132,8 +132,7 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _models(args: argparse.Namespace) -> list[Path]:
     """The .tflite files and the .keras to time, checked; none where there is none."""
-    from fer_tf.artifacts import RunDirectory, read_metadata
-    from fer_tf.inference import shipped_model
+    from fer_tf.artifacts import RunDirectory, read_metadata, shipped_model
 
     if args.model:
         models = [Path(args.model)]
@@ -145,7 +144,7 @@ def _models(args: argparse.Namespace) -> list[Path]:
         models += [directory.model] if directory.model.is_file() else []
     else:
         try:
-            models = [shipped_model()]
+            models = [shipped_model(".tflite")]
         except InputError:
             models = []
     for path in models:

@@ -1,0 +1,35 @@
+"""Packs a run's model into a folder to give away: both files, figures, report, model card, checksums.
+
+Paths of this machine and pictures of the data's faces are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_tf.artifacts import RunDirectory
+from fer_tf.cli import run_command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--run", metavar="DIR", required=True, help="a run that train ended, exported by export_tflite")
+    parser.add_argument("--output", metavar="DIR", required=True, help="the folder to make")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Packs, and prints the files with their sizes."""
+    directory = RunDirectory.open(args.run)
+
+    from fer_tf.shipping import ship
+
+    for path in ship(directory, Path(args.output)):
+        print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    return run_command("ship", __doc__ or "", add_arguments, run, argv)
