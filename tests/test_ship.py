@@ -10,6 +10,7 @@ import pytest
 
 from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, shipped_model, write_json
 from fer_tf.commands import evaluate, export_tflite, ship, train
+from fer_tf.config import recipe
 from fer_tf.data.fer2013 import save_npz
 from fer_tf.inference import open_model
 from fer_tf.labels import EMOTIONS
@@ -146,4 +147,20 @@ def test_shipped_model_opens_with_plain_keras():
     import keras
 
     model = keras.models.load_model(shipped_model(".keras"))
-    assert model.output_shape == (None, 7) and model.optimizer is None
+    assert model.output_shape == (None, 7) and not model.compiled
+
+
+def test_training_starts_from_the_shipped_backbone_without_network():
+    import keras
+
+    from fer_tf.model import BACKBONE, build_model
+
+    theirs = keras.models.load_model(shipped_model(".keras")).get_layer(BACKBONE).get_weights()
+    ours = build_model(3, image_size=48, weights="fer2013").get_layer(BACKBONE).get_weights()
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_recipes_that_start_from_it_have_a_frozen_phase():
+    for name in ("demo", "finetune"):
+        assert recipe(name).weights == "fer2013" and recipe(name).frozen_epochs > 0 and recipe(name).epochs > 0

@@ -314,6 +314,7 @@ def test_demo_beats_both_baselines(tmp_path):
     accuracy = metrics["keras"]["test"]["accuracy"]
     assert accuracy > 0.05 + max(metrics["baselines"].values())
     assert metrics["data"]["synthetic"] and "synthetic" in run.report_md.read_text()
+    assert {row.split(",")[0] for row in _history(run)} == {"1", "2"}  # both phases
     assert len(list(run.example("x").parent.glob("*.png"))) == 7
 
 
