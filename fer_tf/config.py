@@ -326,6 +326,12 @@ REFERENCE = Config(
     contrast=0.1,
 )
 
+"""FER-2013 at 96 px: `fer-tf train --data fer2013.csv --recipe reference`; `--weights FILE.keras`: from a network.
+
+On 2 cores (AMD EPYC, family 25, model 17; TensorFlow 2.21, float32) an epoch takes 2.5 min at 64 px, 4 at 80, 5 at 96.
+The run that ships, how its start was trained and where it was cut: its model card and `saved_models/RUNS.md`.
+"""
+
 RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH, "finetune": FINETUNE, "reference": REFERENCE}
 
 
