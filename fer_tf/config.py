@@ -333,7 +333,6 @@ REFERENCE = Config(
     shift=0.06,
     contrast=0.1,
 )
-
 """FER-2013 at 96 px: `fer-tf train --data fer2013.csv --recipe reference`; `--weights FILE.keras`: from a network.
 
 On 2 cores (AMD EPYC, family 25, model 17; TensorFlow 2.21, float32) an epoch takes 2.5 min at 64 px, 4 at 80, 5 at 96.

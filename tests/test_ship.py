@@ -62,6 +62,7 @@ def test_holds_what_others_need(packed):
     card = packed.model_card.read_text()
     for text in ("# Model card: striped", "low, mid, high", "Results", "Limits and intended use", "selection split"):
         assert text in card
+    assert "FER-2013" not in card and "Goodfellow" not in card  # these are other faces, with terms of their own
 
 
 def test_names_no_path_and_shows_no_face(packed, run):
