@@ -36,6 +36,7 @@ from fer_tf.model import (
     set_trainable,
     set_weights,
 )
+from fer_tf.muon import Muon
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ _SIZE_STEP = 16  # progressive resizing goes in steps of this many pixels: each 
 _EMA_EVERY = 8  # steps between two updates of the moving average, with the decay raised to this power
 _LOG_SECONDS = 15.0  # between two progress lines where there is no terminal
 _FEATURES_BATCH = 64
+_ADAM_SHARE = 0.5  # of the learning rate, for what muon leaves to AdamW: its own matrices bear a higher one
 HISTORY_COLUMNS = (
     "phase", "epoch", "image_size", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"
 )  # fmt: skip
@@ -173,6 +175,10 @@ def _make_optimizer(config: Config, phase: int, steps: int) -> keras.optimizers.
     optimizer: keras.optimizers.Optimizer
     if config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(**shared)
+    elif config.optimizer == "muon":
+        optimizer = Muon(
+            adam_weight_decay=config.weight_decay, adam_lr_ratio=_ADAM_SHARE, momentum=config.momentum, **shared
+        )
     else:
         optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=config.momentum > 0, **shared)
     # Decaying scales and offsets pulls BatchNorm towards a dead layer; only kernels are decayed.

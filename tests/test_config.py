@@ -50,7 +50,7 @@ def test_unknown_key_names_the_nearest():
         ({"batch_size": True}, "batch_size True: expected a whole number"),
         ({"dropout": float("nan")}, "dropout nan: expected a number from 0 to 0.95"),
         ({"learning_rate": "fast"}, "learning_rate 'fast': expected a number"),
-        ({"optimizer": "adam"}, "optimizer 'adam': expected one of adamw, sgd"),
+        ({"optimizer": "adam"}, "optimizer 'adam': expected one of adamw, sgd, muon"),
         ({"flip": 1}, "flip 1: expected true or false"),
         ({"teachers": [1]}, "teachers .*: expected a list of texts"),
         ({"image_size": 16}, "image_size 16: expected a whole number from 32 to 512"),

@@ -204,6 +204,31 @@ def test_int8_mixed_agrees_better_than_int8(model, flatbuffer, files):
     assert details["calibration_distance"] <= plain["calibration_distance"]
     assert plain["kept_out"] == []
     assert len(mixed) < 5.5e6
+    shares = quantization._value_shares(flatbuffer)
+    assert sum(shares[part] for part in details["kept_out"]) <= 0.5
+
+
+def test_parts_share_the_values_that_an_image_makes(flatbuffer):
+    shares = quantization._value_shares(flatbuffer)
+    assert list(shares)[:2] == ["stem", "block1a"] and {"block2a", "block7a", "top", "logits"} <= set(shares)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["block2a"] == max(shares.values())  # expands at the largest size
+    assert min(shares, key=lambda part: shares[part]) == "logits"
+
+
+def test_parts_are_kept_out_for_what_they_buy_until_there_is_no_room():
+    """Each part's gain is fixed here; `a` buys most for its share, `d` never fits, `b` harms."""
+    gains = {"a": 0.02, "b": -0.01, "c": 0.04, "d": 0.9}
+    shares = {"a": 0.1, "b": 0.1, "c": 0.4, "d": 0.6}
+
+    def trial(kept_out):
+        found = object.__new__(quantization._Trial)
+        found.distance, found.agreement = 1 - sum(gains[part] for part in kept_out), 0.9
+        return found
+
+    best, kept_out = quantization._keep_out(trial([]), shares, trial)
+    assert kept_out == ["a", "c"]
+    assert best.distance == pytest.approx(0.94)
 
 
 def test_one_odd_image_does_not_set_the_range():

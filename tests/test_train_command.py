@@ -351,7 +351,8 @@ def test_no_test_split_is_said_and_skipped(small_dataset, tmp_path, capsys, capl
 
 
 @pytest.mark.slow
-def test_jax_without_tensorflow_trains_the_same_recipe(stripes, small_dataset, tmp_path):
+@pytest.mark.parametrize(("precision", "optimizer"), [("float32", "adamw"), ("mixed_float16", "muon")])
+def test_jax_without_tensorflow_trains_the_same_recipe(precision, optimizer, stripes, small_dataset, tmp_path):
     run = RunDirectory(tmp_path / "run")
     arguments = [
         "--data",
@@ -365,6 +366,10 @@ def test_jax_without_tensorflow_trains_the_same_recipe(stripes, small_dataset, t
         "0.2",
         "--ema-decay",
         "0.9",
+        "--precision",
+        precision,
+        "--optimizer",
+        optimizer,
     ]
     code = NO_TENSORFLOW + "from fer_tf.commands.train import main; sys.exit(main(sys.argv[1:]))"
     found = subprocess.run(

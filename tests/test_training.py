@@ -82,7 +82,7 @@ def test_segments_cover_every_epoch_once():
     assert list(training._segments(config, 3)) == [(1, 64, 3), (2, 32, 2), (2, 48, 4), (2, 64, 6)]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 def test_weight_decay_is_of_kernels_only(optimizer):
     found = training._make_optimizer(_tiny(optimizer=optimizer, weight_decay=0.5), 2, 10)
     layer = keras.layers.BatchNormalization()
@@ -214,7 +214,7 @@ class _Killed(BaseException):
         {"ema_decay": 0.9, "mixup": 0.2, "cutmix": 1.0, "clip_norm": 1.0, "optimizer": "sgd", "schedule": "cosine"},
         {"early_stopping_patience": 2, "plateau_patience": 0, "clip_norm": 1.0, "initial_image_size": 32,
          "resizing_epochs": 2, "image_size": 48, "label_smoothing": 0.1, "logit_adjustment": 1.0,
-         "class_weights": "none"},
+         "class_weights": "none", "optimizer": "muon"},
     ],
 )  # fmt: skip
 def test_stopped_after_any_epoch_ends_with_the_same_bits(settings, small_dataset, imagenet_h5, tmp_path, monkeypatch):
