@@ -344,8 +344,9 @@ REFERENCE = Config(
 """The second step, after `scratch`, which it starts from and is taught by.
 
 `fer-tf train --data fer2013.csv --recipe reference --weights runs/scratch/model.keras --teachers runs/scratch OTHER`,
-where OTHER is any second classifier that scores nearly as well. The run that ships: its model card and
-`saved_models/RUNS.md`.
+where OTHER is any second classifier that scores nearly as well. On 2 cores (as above) 80 min after `scratch`'s 53.
+Result: PublicTest (selection split) 65.2 %, macro-F1 0.62, best epoch 21 of 23. The run that ships, and who taught it:
+its model card and `saved_models/RUNS.md`.
 """
 
 RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH, "finetune": FINETUNE, "reference": REFERENCE}

@@ -575,6 +575,11 @@ def train(
     return model, state
 
 
+def is_over(config: Config, state: State | None) -> bool:
+    """Whether no epoch is left to train."""
+    return state is not None and state.phase == 2 and (state.stopped or state.epoch >= config.epochs)
+
+
 def compile_trainer(trainer: keras.Model, optimizer: keras.optimizers.Optimizer, num_classes: int) -> None:
     """Compiles the model that fit sees, as every phase does.
 

@@ -332,6 +332,9 @@ def test_teacher_and_dropped_copies(run, small_dataset, tmp_path, capsys, caplog
     assert "scores 48 training images" in caplog.text
     # Taught alone, the first epoch's loss is the cross-entropy with the teacher's answers, not with the labels.
     assert State.load(own).history[0]["loss"] > 0
+    caplog.clear()
+    assert train.main(["--resume", str(own.path)]) == 0
+    assert "scores 48 training images" not in caplog.text  # no epoch is left that would need it
 
 
 @pytest.mark.slow

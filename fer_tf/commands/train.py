@@ -188,9 +188,8 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
     dataset = feed.decode(dataset)
     if config.drop_copies:
         dataset = _without_copies(dataset)
-    model, state = training.train(
-        config, folder, dataset, feed, taught=_teach(config, dataset), tensorboard=args.tensorboard
-    )
+    taught = None if training.is_over(config, training.State.load(folder)) else _teach(config, dataset)
+    model, state = training.train(config, folder, dataset, feed, taught=taught, tensorboard=args.tensorboard)
     metrics = {
         "command": read_json(folder.data).get("command"),
         "commit": commit(),
