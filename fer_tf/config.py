@@ -262,7 +262,7 @@ DEMO = Config(
 )
 """The embedded synthetic faces from the shipped model's backbone, in both phases: `fer-tf train`.
 
-Under 5 min on 2 cores (AMD EPYC, family 25, model 17), evaluation and two exports included. Result: synthetic test
+Under 5 min on 2 cores (AMD EPYC, family 25, model 17), evaluation included. Result: synthetic test
 84.8 %, where the majority class gives 25.4 % and a linear model on pixels 47.6 %.
 """
 
@@ -314,7 +314,7 @@ SCRATCH = Config(
 
 On 2 cores (AMD EPYC, family 25, model 17; TensorFlow 2.21, float32) 53 min. Result: PublicTest (selection split)
 62.27 % (95 % interval 60.7 to 63.9), macro-F1 0.586, best epoch 20 of 20. With AdamW in Muon's place (`--optimizer
-adamw --learning-rate 2e-3 --weight-decay 0.02`), all else equal: 60.43 % (58.8 to 62.0), macro-F1 0.560.
+adamw --learning-rate 2e-3 --weight-decay 0.02`), on another processor: 60.43 % (58.8 to 62.0), macro-F1 0.560.
 """
 
 REFERENCE = Config(

@@ -139,6 +139,12 @@ def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
     assert np.abs(answers[0] - answers[1]).max() <= said["max_probability_difference"] + 0.05
 
 
+@pytest.mark.xfail(strict=True, reason="65.2 % and 0.623 so far: take this mark away with the model that passes")
+def test_shipped_figures_are_above_what_people_install_today():
+    found = read_json(SHIPPED.metrics)["keras"]["validation"]
+    assert found["num_images"] == 3589 and found["accuracy"] > 0.653 and found["macro_f1"] > 0.63
+
+
 def test_shipped_figures_name_their_images_and_fit_the_card():
     found = read_json(SHIPPED.metrics)["keras"]["validation"]
     matrix = np.array(found["confusion_matrix"])

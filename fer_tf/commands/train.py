@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,9 +39,6 @@ from fer_tf.data.dataset import SPLITS, Dataset
 from fer_tf.errors import Diverged, InputError, line_of
 from fer_tf.machine import machine, versions
 from fer_tf.quantization import MODES
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +184,7 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
     dataset = feed.decode(dataset)
     if config.drop_copies:
         dataset = _without_copies(dataset)
-    taught = None if training.is_over(config, training.State.load(folder)) else _teach(config, dataset)
+    taught = _teach(config, folder, dataset)
     model, state = training.train(config, folder, dataset, feed, taught=taught, tensorboard=args.tensorboard)
     metrics = {
         "command": read_json(folder.data).get("command"),
@@ -213,9 +209,14 @@ def _without_copies(dataset: Dataset) -> Dataset:
     return dataset.rows(~copy)
 
 
-def _teach(config: Config, dataset: Dataset) -> np.ndarray | None:
-    """Mean probabilities of the teachers for every training image, over the image and its mirror image."""
-    if not config.teachers:
+def _teach(config: Config, folder: RunDirectory, dataset: Dataset) -> np.ndarray | None:
+    """Mean probabilities of the teachers for every training image, over the image and its mirror image.
+
+    None without teachers, and where no epoch is left that would need them.
+    """
+    from fer_tf.training import State, is_over
+
+    if not config.teachers or is_over(config, State.load(folder)):
         return None
     from fer_tf.inference import open_model
 
