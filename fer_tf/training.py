@@ -568,11 +568,23 @@ def train(
         segment.fit(train_split, validation, targets, image_weights, tensorboard=tensorboard)
     run.check_there()
     model = build_for(config, config.image_size, train_split.num_classes, "float32")
-    final = state.average or state.weights
-    set_weights(
-        model, load_weights(run.best_weights(state.best["phase"], state.best["epoch"])) if state.best else final
-    )
+    kept = state.average or state.weights
+    if state.best:
+        kept = load_weights(run.best_weights(state.best["phase"], state.best["epoch"]))
+    set_weights(model, round_kernels(kept) if config.round_kernels else kept)
     return model, state
+
+
+def round_kernels(weights: list[np.ndarray]) -> list[np.ndarray]:
+    """The weights with every kernel's values rounded to those that float16 can hold, still as float32.
+
+    Zeros take the place of half of each number, so the file compresses to about half. Vectors (biases, BatchNorm)
+    are few and stay as they are.
+    """
+    return [
+        value.astype(np.float16).astype(value.dtype) if value.ndim >= 2 else value  # kernels lie far below 65,504
+        for value in weights
+    ]
 
 
 def is_over(config: Config, state: State | None) -> bool:

@@ -21,6 +21,7 @@ def test_means_beyond_the_report_are_off_in_it():
     off = (
         "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
         "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "cache_features", "warmup_epochs",
+        "round_kernels",
     )  # fmt: skip
     assert not any(getattr(report, name) for name in off)
     assert (report.stem_stride, report.stochastic_depth, report.batch_norm_momentum) == (2, 0.2, 0.99)

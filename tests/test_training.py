@@ -203,6 +203,23 @@ def test_kept_weights_score_what_the_history_says(two_phases, small_dataset):
     assert accuracy == pytest.approx(state.best["val_accuracy"], abs=1e-6)
 
 
+def test_rounded_kernels_are_float16_values_of_the_best_weights(two_phases, small_dataset):
+    config, run, _, exact, _ = two_phases
+    rounded, _ = train(
+        dataclasses.replace(config, epochs=2, round_kernels=True), run, small_dataset, pipeline
+    )  # no epoch is left: only the end of a run is done again
+    changed = 0
+    for before, after in zip(exact.get_weights(), rounded.get_weights(), strict=True):
+        assert after.dtype == before.dtype
+        if before.ndim >= 2:
+            assert np.array_equal(after, after.astype(np.float16))
+            assert after == pytest.approx(before, rel=2**-11, abs=2**-25)  # half a step of float16
+            changed += not np.array_equal(before, after)
+        else:
+            assert np.array_equal(before, after)
+    assert changed > 50
+
+
 class _Killed(BaseException):
     pass
 
