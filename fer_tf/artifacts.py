@@ -61,6 +61,8 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows opens no folder, and its renames need no help
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -183,6 +185,7 @@ class RunDirectory:
         self.audit = self.path / "audit.json"
         self.train_hashes = self.path / "train_hashes.txt"
         self.model_card = self.path / "MODEL_CARD.md"
+        self.weights_licence = self.path / "LICENSE-WEIGHTS"
         self.checksums = self.path / "SHA256SUMS"
         self.tensorboard = self.path / "tensorboard"
 
@@ -199,6 +202,10 @@ class RunDirectory:
         for path in self.path.glob("best-*.npz"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
+
+    def read_train_hashes(self) -> list[str] | None:
+        """SHA-256 of each training image's pixels; None where the run kept none."""
+        return self.train_hashes.read_text(errors="replace").split() if self.train_hashes.is_file() else None
 
     def tflite(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.tflite"
@@ -252,6 +259,23 @@ class RunDirectory:
             raise InputError(f"no run at {path}: expected a folder that `train` made, with a {run.config.name} in it")
         return run
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether `ship` made it: its files are those that its checksums name, and stay so."""
+        return self.checksums.is_file()
+
+    def check_open(self) -> None:
+        """What would change the run's files asks this first.
+
+        Raises:
+            InputError: if the run is packed.
+        """
+        if self.is_packed:
+            raise InputError(
+                f"{self.path} is packed, its files are those that {self.checksums.name} names: write elsewhere by "
+                f"--output, or work on a copy without {self.checksums.name}"
+            )
+
     def check_there(self) -> None:
         """What writes into a run asks this first, since a write would make the folder anew.
 
@@ -271,8 +295,11 @@ class RunDirectory:
         Raises:
             InputError: if another process holds it.
         """
-        import fcntl  # absent on Windows, where predicting works and training does not lock
-
+        try:
+            import fcntl
+        except ImportError:  # Windows: nothing there keeps a second process out
+            yield
+            return
         try:
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:

@@ -37,7 +37,7 @@ class Config:
     batch_norm_momentum: float = _field(0.99, "share of the old moving statistic kept at each step", low=0, high=0.9999)
     stem_stride: int = _field(2, "stride of the first convolution: 1 keeps four times the feature maps", low=1, high=2)
     round_kernels: bool = _field(
-        False, "round the kernels that win to float16's values before scoring: the .keras compresses to half"
+        False, "round the kernels that win to float16's values before scoring: the .keras then packs to half, in a wheel or in git"
     )
 
     # Phases

@@ -113,7 +113,7 @@ def _holds(released: Released, max_drop: float) -> bool:
 
 def _summary(released: Released, max_drop: float) -> dict[str, Any]:
     card = released.scorecard
-    keys = ("accuracy", "macro_f1", "difference", "difference_interval", "agreement")
+    keys = ("accuracy", "accuracy_interval", "macro_f1", "ece", "difference", "difference_interval", "agreement")
     return {
         "quantization": released.quantization,
         **{key: card["validation"][key] for key in keys},
@@ -215,6 +215,7 @@ def _score(predictor: Predictor, reference: _Reference) -> dict[str, Any]:
         of_keras = evaluation.evaluate(reference.labels, reference.probabilities, predictor.class_names)
         paired = evaluation.compare(reference.labels, probabilities, reference.probabilities)
         scores |= {key: result[key] for key in ("accuracy", "accuracy_interval", "macro_f1")}
+        scores["ece"] = result["calibration"]["ece"]
         scores |= {f"keras_{key}": of_keras[key] for key in ("accuracy", "macro_f1")}
         scores |= {key: paired[key] for key in ("difference", "difference_interval")}
     same = probabilities.argmax(axis=1) == reference.probabilities.argmax(axis=1)
@@ -255,7 +256,7 @@ def format_scorecard(scorecard: dict[str, Any]) -> str:
 def format_tried(scorecard: dict[str, Any]) -> str:
     """Text of what `auto` tried, as a table; the chosen file is marked."""
     lines = [
-        f"  {'':12} {'accuracy':>9} {'difference, 95 % interval':>28} {'macro-F1':>9} {'agreement':>10} "
+        f"  {'':12} {'accuracy':>9} {'difference, 95 % interval':>28} {'macro-F1':>9} {'ECE':>6} {'agreement':>10} "
         f"{'MB':>6} {'ms':>7}"
     ]
     for row in scorecard["tried"]:
@@ -264,7 +265,7 @@ def format_tried(scorecard: dict[str, Any]) -> str:
         difference = f"{100 * row['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
         lines.append(
             f"{mark} {row['quantization']:12} {row['accuracy']:9.2%} {difference:>28} {row['macro_f1']:9.3f} "
-            f"{row['agreement']:10.2%} {row['size_bytes'] / 1e6:6.2f} {row['latency_ms']:7.3f}"
+            f"{row['ece']:6.3f} {row['agreement']:10.2%} {row['size_bytes'] / 1e6:6.2f} {row['latency_ms']:7.3f}"
             f"{'' if row['within_max_drop'] else '  may lose more than allowed'}"
         )
     lines.append(

@@ -877,10 +877,10 @@ def limits(facts: Facts) -> list[Block]:
         "those of the training data make it worse, and it gives an answer for a picture without a face too.",
     ]
     if SELECTION_SPLIT in facts.keras:
-        only = "" if "test" in facts.keras else " There is no test split, so no figure is free of this."
+        only = "" if "test" in facts.keras else " The data had no test split, so no figure here is free of this."
         items.append(
-            f"The {SELECTION_SPLIT} split chose the epoch and the temperature (selection split): its figures lean to "
-            f"the good side.{only}"
+            f"The {SELECTION_SPLIT} split chose the epoch, the temperature, the .tflite that `auto` takes and whatever "
+            f"else was tried out on it (selection split): its figures lean to the good side.{only}"
         )
     if facts.judged:
         found = facts.keras[facts.judged]
@@ -912,9 +912,18 @@ def _reproduction(facts: Facts) -> list[Block]:
         blocks.append(Paragraph("The command was not recorded; the settings above and this table take its place."))
     if facts.data:
         blocks += [
-            Paragraph("The same from the start, with the settings of this folder:"),
+            Paragraph("The same from the start, with the settings of this folder, called beside it:"),
             Code(shlex.join(_command_from_files(facts))),
         ]
+        needed = [str(facts.config.get("weights", "")), *facts.config.get("teachers", ())]
+        needed = [Path(name).name for name in needed if Path(name).suffix]
+        if needed:
+            blocks.append(
+                Paragraph(
+                    f"It also needs {', '.join(needed)}, from which it starts or which teach it and which are not in "
+                    "this folder: change their paths in config.json."
+                )
+            )
     checksum = data.get("sha256") or facts.audit.get("sha256")
     rows = [
         ("seed", str(facts.config["seed"])) if "seed" in facts.config else None,

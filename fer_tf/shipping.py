@@ -10,21 +10,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_tf.artifacts import RunDirectory, read_json, write_json, write_text
+from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
 from fer_tf.confusions import percent
 from fer_tf.data.dataset import SPLITS
 from fer_tf.document import Block, Code, Heading, Paragraph, Table, to_markdown
 from fer_tf.errors import InputError
-from fer_tf.evaluation import split_title
+from fer_tf.evaluation import SELECTION_SPLIT, calibration_verdict, split_title
 from fer_tf.report import Facts, limits, read_facts, write_report
 
 _NUM_FER2013_TRAINING = 28_709
 _OTHER = "This run's data: see its owner's terms."
 _FER2013 = (
     "Trained on FER-2013 (Goodfellow et al., Challenges in Representation Learning, 2013), whose images were collected "
-    "from the web and may be used for research only. The weights are given for research under the same terms; the code "
-    "is under the Apache License 2.0. No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each "
-    "training image's pixels, by which a copy in other data is found."
+    "from the web and may be used for research only."
+)
+_FROM_FER2013 = (
+    "It started from the backbone that ships with fer_tf, which was trained on FER-2013 (Goodfellow et al., 2013): "
+    "research use only."
+)
+_WEIGHTS = (
+    "The weights are given for research only (LICENSE-WEIGHTS); the code of fer_tf is under the Apache License 2.0."
+)
+_WEIGHTS_LICENCE = """\
+Licence of the weights in this folder (model.keras and the .tflite files)
+
+They were trained, wholly or at first, on FER-2013, whose images were collected from the web and are for research
+only. So these weights may be used, copied, changed and passed on for research and teaching, with this text and with a
+citation of FER-2013 (Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning
+contests", 2013). Any other use needs rights in those images that the authors of fer_tf do not have and cannot give.
+
+Weights that are trained further from these come from the same images: the same holds for them.
+
+There is no warranty of any kind. The code of fer_tf is under the Apache License 2.0.
+"""
+_HASHES = (
+    "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, by "
+    "which a copy in other data is found."
 )
 
 
@@ -73,7 +94,11 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
         write_json(packed.metrics, {**metrics, "command": _public_command(metrics.get("command"))})
         write_report(packed, faces=False)
         facts = read_facts(packed)
-        write_text(packed.model_card, to_markdown(f"Model card: {output.name}", _card(facts, quantization), {}))
+        fer2013 = _holds_fer2013(run, facts)
+        card = _card(facts, quantization, fer2013=fer2013)
+        write_text(packed.model_card, to_markdown(f"Model card: {output.name}", card, {}))
+        if fer2013 or facts.config.get("weights") == "fer2013":
+            write_text(packed.weights_licence, _WEIGHTS_LICENCE)
         write_text(packed.checksums, checksums(packed))
         try:
             packed.path.rename(output)
@@ -101,6 +126,21 @@ def _chosen(run: RunDirectory) -> str:
     raise InputError(f"{run.path} has no .tflite that auto chose: first fer-tf export_tflite --run {run.path}")
 
 
+def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
+    """Whether images of FER-2013 trained the run.
+
+    Its training split is known by its published count, a part of it by the hashes that ship with fer_tf: seven classes
+    of somebody's own faces have terms of their own.
+    """
+    if sum(facts.metrics["data"]["counts"].get("train", [])) == _NUM_FER2013_TRAINING:
+        return True
+    try:
+        shipped = RunDirectory(shipped_model(".keras").parent)
+    except InputError:  # an installation without the model
+        return False
+    return not set(shipped.read_train_hashes() or ()).isdisjoint(run.read_train_hashes() or ())
+
+
 def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the folders of this machine taken off."""
     clean = dict(values)
@@ -116,13 +156,17 @@ def _public_command(command: str | None) -> str | None:
     return command and shlex.join(Path(word).name if "/" in word else word for word in shlex.split(command))
 
 
-def _card(facts: Facts, quantization: str) -> list[Block]:
+def _card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
     card = facts.scorecards[quantization]
     config, data = facts.config, facts.metrics["data"]
     names = ", ".join(data["class_names"])
     size = config["image_size"]
-    # By its published count: seven classes of somebody's own faces have terms of their own.
-    fer2013 = sum(data["counts"].get("train", [])) == _NUM_FER2013_TRAINING
+    licence = [_FER2013 if fer2013 else _OTHER]
+    derived = config.get("weights") == "fer2013"
+    if derived and not fer2013:
+        licence.append(_FROM_FER2013)
+    if derived or fer2013:
+        licence.append(_WEIGHTS)
     return [
         Paragraph(
             f"EfficientNet-B0 for {size}x{size} pixels, which names the expression of one face as {names}. Input: the "
@@ -147,21 +191,20 @@ def _card(facts: Facts, quantization: str) -> list[Block]:
             "ll",
         ),
         Heading("Results"),
-        *_results(facts, card),
+        *_results(facts, card, fer2013=fer2013),
         Heading("Training data and licence"),
-        Paragraph(_FER2013 if fer2013 else _OTHER),
+        Paragraph(" ".join([*licence, _HASHES])),
         Paragraph(
-            f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone; validation "
-            "chose the epoch and the temperature (selection split). With the data at hand, the figures are computed "
-            "again by:"
+            f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. With the data "
+            "at hand, the figures are computed again and compared with metrics.json by, beside this folder:"
         ),
         Code(f"fer-tf evaluate --run {facts.name} --data {data['source']}"),
         *limits(facts),
         Heading("What the labels cannot say"),
         Paragraph(
             "A label of FER-2013 is one reading of one web image. People who label the images again agree with it "
-            "about as often as this model does (65 +/- 5 %; Goodfellow et al., 2013), and a second crowd's majority "
-            "(FER+; Barsoum et al., 2016) agrees with about 61 % of the labels. A face shows what muscles do, posed "
+            "on 65 +/- 5 % (Goodfellow et al., 2013), and a second crowd (FER+; Barsoum et al., 2016) chose the same "
+            "class by majority for about 61 % of them. A face shows what muscles do, posed "
             "or not, and people in the same state show different faces. So a score is a statement on the picture's "
             "likeness to labelled pictures, never on a feeling, an intention, a character or a state of health."
         )
@@ -176,19 +219,20 @@ def _counts(data: Mapping[str, Any]) -> str:
     )
 
 
-def _results(facts: Facts, card: Mapping[str, Any]) -> list[Block]:
+def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Block]:
     blocks: list[Block] = []
     for split, found in facts.keras.items():
         low, high = found["accuracy_interval"]
         f1_low, f1_high = found["macro_f1_interval"]
-        calibration = found["calibration"]
+        calibration, before = found["calibration"], found.get("calibration_before")
+        unscaled = f" ({before['ece']:.3f} before temperature scaling)" if before else ""
         blocks += [
             Paragraph(
                 f"Keras model, {split_title(split)}, {found['num_images']:,} images, one view: accuracy "
                 f"{percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}), macro-F1 "
                 f"{found['macro_f1']:.3f} ({f1_low:.3f} to {f1_high:.3f}), balanced accuracy "
-                f"{percent(found['balanced_accuracy'])}, expected calibration error {calibration['ece']:.3f}, "
-                f"negative log-likelihood {calibration['nll']:.3f}."
+                f"{percent(found['balanced_accuracy'])}, expected calibration error "
+                f"{calibration['ece']:.3f}{unscaled}, negative log-likelihood {calibration['nll']:.3f}."
             ),
             Table(
                 ("class", "images", "precision", "recall", "F1"),
@@ -213,7 +257,14 @@ def _results(facts: Facts, card: Mapping[str, Any]) -> list[Block]:
             f"one thread ({card['machine']['cpu']})."
         )
     )
-    if "test" not in facts.keras:
+    check = facts.keras.get(SELECTION_SPLIT, {}).get("calibration_check")
+    if check:
+        blocks.append(
+            Paragraph(
+                f"Temperature fitted on one half of that split, measured on the other: {calibration_verdict(check)}"
+            )
+        )
+    if fer2013 and "test" not in facts.keras:
         blocks.append(Paragraph("Test split (PrivateTest): scored separately; it chose nothing."))
     return blocks
 

@@ -115,6 +115,14 @@ def test_second_process_is_refused_and_a_dead_one_frees_the_run(tmp_path):
         pass
 
 
+def test_a_system_without_file_locks_trains_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows: importing it raises ImportError
+    run = RunDirectory.create(tmp_path / "run")
+    with run.locked():
+        write_json(run.config, {})
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+
+
 def test_new_run_path_is_free_and_safe(tmp_path):
     assert new_run_path(tmp_path / "none", "demo").name == "demo"
     (tmp_path / "demo").mkdir()

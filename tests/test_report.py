@@ -353,7 +353,7 @@ def test_a_run_can_be_repeated_whatever_command_ended_it(copied_run):
     write_report(run)
     assert (
         "The run was resumed; its last command was:\n\n    fer-tf train --resume runs/full\n\n"
-        "The same from the start, with the settings of this folder:\n\n"
+        "The same from the start, with the settings of this folder, called beside it:\n\n"
         "    fer-tf train --config run/config.json --data faces.csv --classes sad,neutral --limit 50\n"
     ) in text_of(run)
     write_json(run.data, {"path": None, "source": "synthetic faces"})
@@ -392,7 +392,7 @@ def test_a_run_without_a_test_split_says_what_that_means(tmp_path):
     run = make_run(tmp_path / "run", test_split=False)
     write_report(run)
     assert "All of this section is the saved Keras model on validation (selection split)." in text_of(run)
-    assert "There is no test split, so no figure is free of this." in text_of(run)
+    assert "The data had no test split, so no figure here is free of this." in text_of(run)
 
 
 def test_what_a_run_lacks_is_said_plainly(tmp_path):

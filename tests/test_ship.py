@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, shipped_model, write_json
-from fer_tf.commands import evaluate, export_tflite, ship, train
+from fer_tf.commands import evaluate, export_tflite, report, ship, train
 from fer_tf.config import recipe
 from fer_tf.data.fer2013 import save_npz
 from fer_tf.inference import open_model
@@ -32,7 +32,7 @@ def run(small_dataset, tmp_path_factory) -> RunDirectory:
     assert train.main(arguments) == 0
     assert export_tflite.main(["--run", str(run.path), "--quantization", "float32"]) == 0
     card = read_json(run.scorecard("float32"))
-    keys = ("accuracy", "macro_f1", "difference", "difference_interval", "agreement")
+    keys = ("accuracy", "accuracy_interval", "macro_f1", "ece", "difference", "difference_interval", "agreement")
     row = {key: card["validation"][key] for key in keys} | {key: card[key] for key in ("size_bytes", "latency_ms")}
     write_json(
         run.scorecard("float32"),
@@ -62,6 +62,7 @@ def test_holds_what_others_need(packed):
     card = packed.model_card.read_text()
     for text in ("# Model card: striped", "low, mid, high", "Results", "Limits and intended use", "selection split"):
         assert text in card
+    assert "PrivateTest" not in card and not packed.weights_licence.exists()
     assert "FER-2013" not in card and "Goodfellow" not in card  # these are other faces, with terms of their own
 
 
@@ -75,13 +76,58 @@ def test_names_no_path_and_shows_no_face(packed, run):
     assert "--run mine" in read_json(packed.metrics)["command"]
 
 
-def test_evaluate_gives_the_packed_figures_again(packed, run, tmp_path):
-    copy = tmp_path / "striped"
-    shutil.copytree(packed.path, copy)
-    data = read_json(run.data)["path"]
-    assert evaluate.main(["--run", str(copy), "--data", data, "--split", "validation"]) == 0
-    ours, theirs = (read_json(RunDirectory(path).metrics)["keras"]["validation"] for path in (copy, packed.path))
+def test_evaluate_gives_the_packed_figures_again_and_changes_nothing(packed, run, tmp_path, capsys):
+    arguments = ["--run", str(packed.path), "--data", read_json(run.data)["path"], "--split", "validation"]
+    assert evaluate.main([*arguments, "--output", str(tmp_path / "again.json")]) == 0
+    same = "validation (selection split): the same accuracy and macro-F1.\n"
+    assert f"Against metrics.json, {same}" in capsys.readouterr().out
+    ours = read_json(tmp_path / "again.json")["splits"]["validation"]
+    theirs = read_json(packed.metrics)["keras"]["validation"]
     assert ours["accuracy"] == theirs["accuracy"] and ours["confusion_matrix"] == theirs["confusion_matrix"]
+    assert evaluate.main([*arguments, "--quantization", "float32"]) == 0
+    assert f"Against model-float32.json, {same}" in capsys.readouterr().out
+    for name, digest in read_checksums(packed).items():
+        assert hashlib.sha256((packed.path / name).read_bytes()).hexdigest() == digest
+
+
+def test_evaluate_says_when_the_figures_are_others(packed, run, tmp_path, capsys):
+    copy = RunDirectory(tmp_path / "striped")
+    shutil.copytree(packed.path, copy.path)
+    metrics = read_json(copy.metrics)
+    found = metrics["keras"]["validation"]
+    found["accuracy"] += 2 / found["num_images"]
+    write_json(copy.metrics, metrics)
+    arguments = ["--run", str(copy.path), "--data", read_json(run.data)["path"]]
+    assert evaluate.main([*arguments, "--split", "validation", "train"]) == 0
+    printed = capsys.readouterr().out
+    assert f"accuracy {found['accuracy']:.2%} there and" in printed and ", 2 more or fewer right (" in printed
+    assert "train: no figures of these 48 images there." in printed
+
+
+@pytest.mark.parametrize("command", [export_tflite, report])
+def test_a_packed_folder_is_not_written_into(command, packed, capsys):
+    assert command.main(["--run", str(packed.path)]) == 2
+    assert "is packed, its files are those that SHA256SUMS names: write elsewhere" in capsys.readouterr().err
+
+
+def test_card_of_fer2013_says_whose_images_and_for_what(packed, run, tmp_path, monkeypatch):
+    """Here the stripes stand for FER-2013: a run is known by a training image that it shares with the shipped model."""
+    monkeypatch.setattr("fer_tf.shipping.shipped_model", lambda suffix: packed.model)
+    assert ship.main(["--run", str(run.path), "--output", str(tmp_path / "known")]) == 0
+    known = RunDirectory(tmp_path / "known")
+    assert "may be used for research only" in known.model_card.read_text()
+    assert "research and teaching" in known.weights_licence.read_text()
+    assert "LICENSE-WEIGHTS" in read_checksums(known)
+
+
+def test_card_of_other_faces_from_the_shipped_backbone_inherits_its_terms(run, tmp_path):
+    started = RunDirectory(tmp_path / "started")
+    shutil.copytree(run.path, started.path)
+    write_json(started.config, {**read_json(started.config), "weights": "fer2013"})
+    assert ship.main(["--run", str(started.path), "--output", str(tmp_path / "packed")]) == 0
+    card = RunDirectory(tmp_path / "packed").model_card.read_text()
+    assert "see its owner's terms. It started from the backbone that ships with fer_tf" in card
+    assert RunDirectory(tmp_path / "packed").weights_licence.is_file()
 
 
 def test_refuses_in_one_line_and_leaves_nothing(run, packed, tmp_path, capsys):
@@ -132,6 +178,8 @@ def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
         assert (probabilities >= 0).all()
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     card = json.loads(shipped_model(".tflite").with_suffix(".json").read_text())
+    content = shipped_model(".tflite").read_bytes()
+    assert (card["size_bytes"], card["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     said = card["synthetic_faces"]
     agreement = np.mean(answers[0].argmax(axis=1) == answers[1].argmax(axis=1))
     # Another processor rounds otherwise: a few drawn faces between two classes may turn.
@@ -140,7 +188,7 @@ def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
 
 
 @pytest.mark.xfail(strict=True, reason="65.2 % and 0.623 so far: take this mark away with the model that passes")
-def test_shipped_figures_are_above_what_people_install_today():
+def test_shipped_figures_are_above_the_floor_that_part_3_set():
     found = read_json(SHIPPED.metrics)["keras"]["validation"]
     assert found["num_images"] == 3589 and found["accuracy"] > 0.653 and found["macro_f1"] > 0.63
 

@@ -1,7 +1,8 @@
 """Scores a trained model, .keras or .tflite, on the splits of a data set.
 
 With --run the model, its data and the hashes of its training images come from the run's directory, and the figures go
-into its metrics.json. Without --split every split but train is scored.
+into its metrics.json. A folder that `ship` packed stays as it is: the figures are compared with those that it holds.
+Without --split every split but train is scored.
 """
 
 from __future__ import annotations
@@ -60,17 +61,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.split and not data.has("test"):
         print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
-    kept_in = directory if directory and path.parent.resolve() == directory.path.resolve() and is_of_run else None
-    metrics = read_json(kept_in.metrics) if kept_in and kept_in.metrics.is_file() else {}
+    own = directory if directory and path.parent.resolve() == directory.path.resolve() else None
+    kept_in = own if own and is_of_run and not own.is_packed else None
+    metrics = read_json(own.metrics) if own and own.metrics.is_file() else {}
     section = _section(metrics, path)
 
     if ".keras" in (path.suffix, other_path.suffix if other_path else ""):
         start_keras()
     predictor = open_model(path)
     other = open_model(other_path) if other_path else None
-    hashes = None
-    if directory and directory.train_hashes.is_file():
-        hashes = directory.train_hashes.read_text(errors="replace").split()
+    hashes = directory.read_train_hashes() if directory else None
     figures: dict[str, Any] = {}
     for split, part in parts.items():
         figures[split], probabilities = _score(predictor, part, split, path.name, hashes, args.tta)
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         section.update(figures)
         write_json(kept_in.metrics, metrics)
         print(f"Wrote {kept_in.metrics}")
+    if own and own.is_packed:
+        print(_beside_packed(own, path, section, figures))
     if args.output:
         about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
         write_json(args.output, {**about, "splits": figures})
@@ -201,6 +203,33 @@ def _compare(
     names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
     print(format_comparison(comparison, *names))
     return {"against": other_path.name, **comparison}
+
+
+def _beside_packed(packed: RunDirectory, path: Path, section: dict[str, Any], figures: dict[str, Any]) -> str:
+    """Whether the figures are those that the packed folder holds: a line a split."""
+    from fer_tf.artifacts import read_json
+    from fer_tf.evaluation import split_title
+
+    source = packed.metrics.name
+    scorecard = path.with_suffix(".json")
+    if not section and scorecard.is_file():
+        section, source = read_json(scorecard), scorecard.name
+    lines = []
+    for split, here in figures.items():
+        there = section.get(split, {})
+        if there.get("num_images") != here["num_images"]:
+            verdict = f"no figures of these {here['num_images']:,} images there"
+        elif all(abs(there[key] - here[key]) < 1e-9 for key in ("accuracy", "macro_f1")):
+            verdict = "the same accuracy and macro-F1"
+        else:
+            turned = abs(there["accuracy"] - here["accuracy"]) * here["num_images"]
+            verdict = (
+                f"accuracy {there['accuracy']:.2%} there and {here['accuracy']:.2%} here, macro-F1 "
+                f"{there['macro_f1']:.3f} and {here['macro_f1']:.3f}, {turned:.0f} more or fewer right (another "
+                "processor turns a few images; many mean another model or other data)"
+            )
+        lines.append(f"Against {source}, {split_title(split)}: {verdict}.")
+    return "\n".join(lines)
 
 
 def _section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     directory = RunDirectory.open(args.run)
     metadata = read_metadata(directory.model)
     output = Path(args.output) if args.output else None
+    if output is None:
+        directory.check_open()
     _check_output(output or directory.tflite(args.quantization))
 
     from fer_tf.commands.common import run_config, run_data

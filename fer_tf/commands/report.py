@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes both files and prints where they are."""
     directory = RunDirectory.open(args.run)
+    directory.check_open()
 
     from fer_tf.report import write_report
 
