@@ -37,7 +37,7 @@ class Config:
     batch_norm_momentum: float = _field(0.99, "share of the old moving statistic kept at each step", low=0, high=0.9999)
     stem_stride: int = _field(2, "stride of the first convolution: 1 keeps four times the feature maps", low=1, high=2)
     round_kernels: bool = _field(
-        False, "round the kernels that win to float16's values before scoring: the .keras then packs to half, in a wheel or in git"
+        False, "round the kernels that win to float16's values before scoring, so that the .keras packs to half"
     )
 
     # Phases
@@ -321,16 +321,17 @@ adamw --learning-rate 2e-3 --weight-decay 0.02`), on another processor: 60.43 % 
 """
 
 REFERENCE = Config(
-    image_size=80,
+    image_size=96,
     weights="none",
     dropout=0.2,
     stochastic_depth=0.0,
     batch_norm_momentum=0.95,
+    round_kernels=True,
     frozen_epochs=0,
-    epochs=23,
+    epochs=44,
     early_stopping_patience=0,
     initial_image_size=64,
-    resizing_epochs=13,
+    resizing_epochs=32,
     batch_size=64,
     optimizer="muon",
     momentum=0.95,
@@ -338,18 +339,25 @@ REFERENCE = Config(
     weight_decay=0.05,
     schedule="cosine",
     warmup_epochs=0.5,
+    ema_decay=0.9995,
     class_weights="none",
     logit_adjustment=0.25,
     distillation_temperature=1.0,
     shift=0.08,
     contrast=0.1,
+    erasing=0.1,
+    mixup=0.2,
 )
-"""The second step, after `scratch`, which it starts from and is taught by.
+"""The last of three steps; from the second on each starts from the one before and is taught by it.
 
-`fer-tf train --data fer2013.csv --recipe reference --weights runs/scratch/model.keras --teachers runs/scratch OTHER`,
-where OTHER is any second classifier that scores nearly as well. On 2 cores (as above) 80 min after `scratch`'s 53.
-Result: PublicTest (selection split) 65.2 %, macro-F1 0.62, best epoch 21 of 23. The run that ships, and who taught it:
-its model card and `saved_models/RUNS.md`.
+1. `fer-tf train --data fer2013.csv --recipe scratch --run runs/scratch`
+2. `fer-tf train --data fer2013.csv --recipe reference --image-size 80 --epochs 23 --resizing-epochs 13 --ema-decay 0
+   --mixup 0 --erasing 0 --weights runs/scratch/model.keras --teachers runs/scratch OTHER --run runs/second`; OTHER
+   is a second classifier that scores nearly as well
+3. `fer-tf train --data fer2013.csv --recipe reference --weights runs/second/model.keras
+   --teachers runs/second/model-int8_mixed.tflite --run runs/reference`, after `fer-tf export_tflite --run runs/second`
+
+Times and results: `saved_models/RUNS.md`.
 """
 
 RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH, "finetune": FINETUNE, "reference": REFERENCE}
