@@ -879,7 +879,7 @@ def limits(facts: Facts) -> list[Block]:
     if SELECTION_SPLIT in facts.keras:
         only = "" if "test" in facts.keras else " The data had no test split, so no figure here is free of this."
         items.append(
-            f"The {SELECTION_SPLIT} split chose the epoch, the temperature, the .tflite that `auto` takes and whatever "
+            f"The {SELECTION_SPLIT} split chose the epoch, the temperature, the quantization and whatever "
             f"else was tried out on it (selection split): its figures lean to the good side.{only}"
         )
     if facts.judged:
