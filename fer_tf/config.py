@@ -289,7 +289,8 @@ FINETUNE = Config(
 """Your own faces from the shipped model's backbone: `fer-tf train --data faces --recipe finetune`.
 
 Three classes of FER-2013 with 500 training images: 2 min on 2 cores (as above), 89.2 % of 500 PublicTest images
-(selection split), 45.8 % (the majority class) from scratch in as many epochs. The backbone has seen those training images.
+(selection split), 45.8 % (the majority class) from scratch in as many epochs. The backbone has seen those training
+images.
 """
 
 SCRATCH = Config(
