@@ -272,8 +272,8 @@ class RunDirectory:
         """
         if self.is_packed:
             raise InputError(
-                f"{self.path} is packed, its files are those that {self.checksums.name} names: write elsewhere by "
-                f"--output, or work on a copy without {self.checksums.name}"
+                f"{self.path} is packed, its files are those that {self.checksums.name} names: write elsewhere, "
+                f"into a copy without {self.checksums.name} or, by a command that has it, to an --output"
             )
 
     def check_there(self) -> None:

@@ -915,8 +915,9 @@ def _reproduction(facts: Facts) -> list[Block]:
             Paragraph("The same from the start, with the settings of this folder, called beside it:"),
             Code(shlex.join(_command_from_files(facts))),
         ]
-        needed = [str(facts.config.get("weights", "")), *facts.config.get("teachers", ())]
-        needed = [Path(name).name for name in needed if Path(name).suffix]
+        weights = str(facts.config.get("weights", ""))
+        files = [weights] if Path(weights).suffix else []  # the others are names that fer_tf knows
+        needed = [Path(name).name for name in (*files, *facts.config.get("teachers", ()))]
         if needed:
             blocks.append(
                 Paragraph(

@@ -97,7 +97,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
         fer2013 = _holds_fer2013(run, facts)
         card = _card(facts, quantization, fer2013=fer2013)
         write_text(packed.model_card, to_markdown(f"Model card: {output.name}", card, {}))
-        if fer2013 or facts.config.get("weights") == "fer2013":
+        if fer2013 or _starts_from_fer2013(facts):
             write_text(packed.weights_licence, _WEIGHTS_LICENCE)
         write_text(packed.checksums, checksums(packed))
         try:
@@ -141,6 +141,11 @@ def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
     return not set(shipped.read_train_hashes() or ()).isdisjoint(run.read_train_hashes() or ())
 
 
+def _starts_from_fer2013(facts: Facts) -> bool:
+    """Whether the run's backbone came from the model that ships with fer_tf."""
+    return facts.config.get("weights") == "fer2013"
+
+
 def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the folders of this machine taken off."""
     clean = dict(values)
@@ -162,7 +167,7 @@ def _card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
     names = ", ".join(data["class_names"])
     size = config["image_size"]
     licence = [_FER2013 if fer2013 else _OTHER]
-    derived = config.get("weights") == "fer2013"
+    derived = _starts_from_fer2013(facts)
     if derived and not fer2013:
         licence.append(_FROM_FER2013)
     if derived or fer2013:

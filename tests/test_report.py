@@ -362,6 +362,16 @@ def test_a_run_can_be_repeated_whatever_command_ended_it(copied_run):
     assert "/somewhere" not in text_of(run)
 
 
+def test_what_a_repetition_needs_besides_the_data_is_named(copied_run):
+    run = copied_run
+    write_report(run)
+    assert "It also needs" not in text_of(run)
+    settings = {"weights": "/somewhere/start.keras", "teachers": ["/somewhere/runs/one", "two.tflite"]}
+    write_json(run.config, {**json.loads(run.config.read_text()), **settings})
+    write_report(run)
+    assert "It also needs start.keras, one, two.tflite, from which it starts or which teach it" in text_of(run)
+
+
 def test_conclusion_names_the_split_of_each_figure(full_run):
     text = text_of(full_run)
     conclusion = text[text.index("## Conclusion") :]

@@ -62,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
     own = directory if directory and path.parent.resolve() == directory.path.resolve() else None
-    kept_in = own if own and is_of_run and not own.is_packed else None
-    metrics = read_json(own.metrics) if own and own.metrics.is_file() else {}
+    packed = own if own and own.is_packed else None
+    kept_in = own if is_of_run and not packed else None
+    known = packed or kept_in
+    metrics = read_json(known.metrics) if known and known.metrics.is_file() else {}
     section = _section(metrics, path)
 
     if ".keras" in (path.suffix, other_path.suffix if other_path else ""):
@@ -81,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         section.update(figures)
         write_json(kept_in.metrics, metrics)
         print(f"Wrote {kept_in.metrics}")
-    if own and own.is_packed:
-        print(_beside_packed(own, path, section, figures))
+    if packed:
+        print(_beside_packed(packed, path, section, figures))
     if args.output:
         about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
         write_json(args.output, {**about, "splits": figures})
