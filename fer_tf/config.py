@@ -28,7 +28,8 @@ class Config:
     )
     weights: str = _field(
         "imagenet",
-        "imagenet | fer2013 (the shipped model) | none | a .h5 of ImageNet no-top weights | a .keras of fer_tf",
+        "imagenet (downloaded) | imagenet-lite0 (EfficientNet-Lite0's, from a pip package) | fer2013 (the shipped "
+        "model) | none | a .h5 of ImageNet no-top weights | a .keras of fer_tf",
     )
     dropout: float = _field(0.3, "share of pooled features dropped in the head", low=0, high=0.95)
     stochastic_depth: float = _field(

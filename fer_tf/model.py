@@ -14,6 +14,7 @@ import numpy as np
 
 from fer_tf.artifacts import shipped_model
 from fer_tf.errors import InputError
+from fer_tf.lite0 import load_lite0, read_lite0
 
 BACKBONE = "efficientnetb0"
 _IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
@@ -123,9 +124,9 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
 
     Args:
         backbone: of `build_backbone`.
-        weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `fer2013` (the model that
-            ships with fer_tf), the path of a .h5 file of ImageNet no-top weights, or the path of a .keras of fer_tf,
-            whose classes and image size may differ.
+        weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `imagenet-lite0`
+            (EfficientNet-Lite0's, from a pip package), `fer2013` (the model that ships with fer_tf), the path of a .h5
+            file of ImageNet no-top weights, or the path of a .keras of fer_tf, whose classes and image size may differ.
 
     Raises:
         InputError: if they cannot be had or belong to another network.
@@ -136,14 +137,16 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
         weights = str(shipped_model(".keras"))
     if weights == "imagenet":
         _load_imagenet(backbone, _download_imagenet())
+    elif weights == "imagenet-lite0":
+        load_lite0(backbone, read_lite0())
     elif weights.endswith((".h5", ".hdf5")):
         _load_imagenet(backbone, _existing(weights))
     elif weights.endswith(".keras"):
         _copy_weights(load_classifier(_existing(weights)).get_layer(BACKBONE), backbone, weights)
     else:
         raise InputError(
-            f"weights {weights!r}: expected imagenet, fer2013, none, a .h5 of ImageNet no-top weights or a .keras of "
-            "fer_tf"
+            f"weights {weights!r}: expected imagenet, imagenet-lite0, fer2013, none, a .h5 of ImageNet no-top weights "
+            "or a .keras of fer_tf"
         )
 
 
@@ -160,8 +163,9 @@ def _download_imagenet() -> str:
         )
     except Exception as error:  # Keras raises a bare Exception for every failed download
         raise InputError(
-            "ImageNet weights cannot be downloaded and are not in Keras's cache: give a file by --weights FILE.h5, "
-            "or train from scratch by --recipe scratch"
+            "ImageNet weights cannot be downloaded and are not in Keras's cache: use those of EfficientNet-Lite0 by "
+            "--weights imagenet-lite0 (a pip package), give a file by --weights FILE.h5, or train from scratch by "
+            "--recipe scratch"
         ) from error
 
 

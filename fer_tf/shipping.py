@@ -13,9 +13,11 @@ from typing import Any
 from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
 from fer_tf.confusions import percent
 from fer_tf.data.dataset import SPLITS
-from fer_tf.document import Block, Code, Heading, Paragraph, Table, to_markdown
+from fer_tf.document import Block, Code, Heading, Items, Paragraph, Table, to_markdown
 from fer_tf.errors import InputError
 from fer_tf.evaluation import SELECTION_SPLIT, calibration_verdict, split_title
+from fer_tf.lite0 import LICENSE as LITE0_LICENSE
+from fer_tf.lite0 import PACKAGE as LITE0_PACKAGE
 from fer_tf.report import Facts, limits, read_facts, write_report
 
 _NUM_FER2013_TRAINING = 28_709
@@ -43,6 +45,10 @@ Weights that are trained further from these come from the same images: the same 
 
 There is no warranty of any kind. The code of fer_tf is under the Apache License 2.0.
 """
+_FROM_LITE0 = (
+    f"The backbone started from ImageNet weights of EfficientNet-Lite0, from the pip package {LITE0_PACKAGE}. The "
+    "package does not state who trained these weights, or on which images beyond their name. Its LICENSE file reads:"
+)
 _HASHES = (
     "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, by "
     "which a copy in other data is found."
@@ -199,6 +205,7 @@ def _card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
         *_results(facts, card, fer2013=fer2013),
         Heading("Training data and licence"),
         Paragraph(" ".join([*licence, _HASHES])),
+        *(_from_lite0() if config.get("weights") == "imagenet-lite0" else ()),
         Paragraph(
             f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. With the data "
             "at hand, the figures are computed again and compared with metrics.json by, beside this folder:"
@@ -216,6 +223,10 @@ def _card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
         if fer2013
         else Paragraph("A class is the label that similar pictures were given, not a fact about a person."),
     ]
+
+
+def _from_lite0() -> list[Block]:
+    return [Paragraph(_FROM_LITE0), Items(LITE0_LICENSE.split("\n\n"))]
 
 
 def _counts(data: Mapping[str, Any]) -> str:

@@ -98,7 +98,8 @@ def test_imagenet_without_network_names_the_ways_on(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", fail)
     with pytest.raises(
-        InputError, match=r"cannot be downloaded .* --weights FILE.h5, or train from scratch by --recipe"
+        InputError,
+        match=r"cannot be downloaded .* --weights imagenet-lite0 .* --weights FILE.h5, or train from scratch by --recipe",
     ):
         models.load_backbone_weights(build_backbone(32), "imagenet")
 

