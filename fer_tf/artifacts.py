@@ -17,6 +17,9 @@ from fer_tf.errors import InputError
 METADATA_NAME = "fer_tf.json"  # member of every .keras and .tflite of ours: both can be read as zip archives
 LABELS_NAME = "labels.txt"
 SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
+# Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version 2
+# adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None where not decided.
+SCHEMA_VERSION = 2
 _MAX_JSON_BYTES = 16 << 20  # far above any file of ours; a bound against a crafted one
 
 
@@ -112,6 +115,24 @@ def _parse_object(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def check_schema_version(values: dict[str, Any], name: str) -> None:
+    """Refuse what a newer fer_tf wrote.
+
+    Args:
+        values: a model's metadata, or the contents of metrics.json or data.json.
+        name: what the error message calls them.
+
+    Raises:
+        InputError: for a version above `SCHEMA_VERSION`, or one that is no whole number.
+    """
+    version = values.get("schema_version", values.get("format", 1))
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        raise InputError(
+            f"{name} has schema_version {version!r}: this fer_tf reads versions 1 to {SCHEMA_VERSION}; install a newer "
+            "fer_tf"
+        )
+
+
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a .keras or .tflite of ours says about itself: classes, image size, recipe, data, versions.
 
@@ -134,6 +155,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     names = metadata.get("class_names")
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: its {METADATA_NAME} has no list of class_names; export the model again")
+    check_schema_version(metadata, str(path))
     return metadata
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from fer_tf import __version__
-from fer_tf.errors import InputError, line_of
+from fer_tf.errors import InputError, os_error_text
 
 COMMANDS = {
     "train": "train a classifier, evaluate it and export it",
@@ -80,7 +80,7 @@ def run_command(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        message = line_of(error)
+        message = os_error_text(error)
     except KeyboardInterrupt:
         print(f"fer-tf {name}: interrupted", file=sys.stderr)
         return 130

@@ -9,6 +9,6 @@ class Diverged(InputError):
     """The loss is no finite number."""
 
 
-def line_of(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
     """What the system said and about which file."""
     return f"{error.strerror or error}{f' {error.filename}' if error.filename else ''}"

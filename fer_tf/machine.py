@@ -6,9 +6,12 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+import subprocess
+from pathlib import Path
 from typing import Any
 
 from fer_tf import __version__
+from fer_tf.errors import InputError
 
 _PACKAGES = (
     "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "pandas", "scikit-learn",
@@ -80,3 +83,46 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def start_keras() -> None:
+    """Imports Keras and its backend, with TensorFlow's start-up notices kept off stderr.
+
+    They come from native code before any setting of its log level is read, so the file descriptor itself is pointed
+    elsewhere meanwhile.
+
+    Raises:
+        InputError: if KERAS_BACKEND names none that Keras has.
+    """
+    keep_freed_memory()
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import keras
+
+            if keras.backend.backend() == "tensorflow":
+                import tensorflow as tf
+
+                tf.config.list_physical_devices()  # the search for a GPU has its own notices
+                tf.get_logger().setLevel("ERROR")  # retracing: each model of a run is traced once, on purpose
+        except ValueError as error:
+            raise InputError(f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND')}: expected tensorflow or jax") from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def commit() -> str | None:
+    """The commit of the clone that this package runs from; None where it was installed."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

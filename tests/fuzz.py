@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 with atheris.instrument_imports(include=["fer_tf"]):
     from fer_tf import artifacts, config, faces
-    from fer_tf.data import fer2013
+    from fer_tf.data import reading as fer2013
     from fer_tf.errors import InputError
 
 import numpy as np

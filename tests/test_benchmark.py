@@ -13,9 +13,10 @@ import pytest
 from fer_tf import benchmark, machine
 from fer_tf.artifacts import RunDirectory, read_json, save_keras, write_json
 from fer_tf.commands.benchmark import main
-from fer_tf.config import DEMO, REPORT
-from fer_tf.inference import default_num_threads, open_model
-from fer_tf.labels import EMOTIONS
+from fer_tf.inference.opening import open_model
+from fer_tf.inference.predictor import default_num_threads
+from fer_tf.recipes import DEMO, REPORT
+from fer_tf.task import EMOTIONS
 from tests.tiny_models import write_tiny
 
 QUICK = ("--seconds", "0.01")
@@ -38,7 +39,7 @@ def tiny_network(num_classes, *, image_size=32, **_):
     """A network of fer_tf's structure that is traced within a second."""
     import keras
 
-    from fer_tf.model import BACKBONE
+    from fer_tf.model.weights import BACKBONE
 
     inputs = keras.Input((image_size, image_size, 3))
     x = keras.layers.Conv2D(4, 3, strides=2)(inputs)
@@ -55,7 +56,7 @@ def tiny(monkeypatch):
     from fer_tf import model
 
     monkeypatch.setattr(model, "build_model", tiny_network)
-    monkeypatch.setattr("fer_tf.training.build_model", tiny_network)
+    monkeypatch.setattr("fer_tf.training.loop.build_model", tiny_network)
 
 
 def failure(capsys, *argv):
@@ -177,7 +178,7 @@ def test_the_step_is_traced_once_and_trains(tiny, monkeypatch):
         return network
 
     monkeypatch.setattr(keras.Model, "train_step", counted)
-    monkeypatch.setattr("fer_tf.training.build_model", kept)
+    monkeypatch.setattr("fer_tf.training.loop.build_model", kept)
     benchmark.training_step(REPORT, 32, batch_size=4, seconds=0.01)
     assert traced == [(None, 32, 32, 3)]  # also the fixed batch takes this trace
     ((network, before),) = weights

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fer_tf.artifacts import RunDirectory, read_json, write_json, write_text
-from fer_tf.commands.compare import format_table, main, plot_runs, read_runs
-from fer_tf.config import DEMO, REPORT
-from fer_tf.plots import to_png
+from fer_tf.commands.compare import main
+from fer_tf.recipes import DEMO, REPORT
+from fer_tf.report.comparison import format_table, plot_runs, read_runs
+from fer_tf.report.plots import to_png
 
 NAMES = ["angry", "happy", "sad"]
 TWO_PHASES = """\

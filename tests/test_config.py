@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
+from fer_tf.commands.common import add_config_arguments, config_arguments
+from fer_tf.config import Config, config_from_dict
 from fer_tf.errors import InputError
+from fer_tf.recipes import RECIPES, recipe
 
 
 def test_report_recipe_holds_the_training_reports_hyperparameters():

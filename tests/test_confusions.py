@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fer_tf.confusions import confusion_analysis, wilson_interval
-from fer_tf.evaluation import evaluate
+from fer_tf.evaluation.metrics import evaluate
+from fer_tf.report.confusions import confusion_analysis, wilson_interval
 
 
 def result_of(matrix, class_names):

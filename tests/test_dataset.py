@@ -3,7 +3,7 @@ import pytest
 
 from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
-from fer_tf.labels import EMOTIONS, canonical_emotion
+from fer_tf.task import EMOTIONS, canonical_emotion
 
 
 def _dataset() -> Dataset:

@@ -4,7 +4,7 @@ import html.parser
 
 import pytest
 
-from fer_tf.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+from fer_tf.report.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
 
 BLOCKS = [
     Heading("First & last"),

@@ -9,12 +9,13 @@ import pytest
 
 from fer_tf import evaluation, inference
 from fer_tf.artifacts import METADATA_NAME, RunDirectory, read_json, write_json
-from fer_tf.commands.common import describe_data
 from fer_tf.commands.evaluate import main
 from fer_tf.config import Config
 from fer_tf.data.audit import image_hashes
 from fer_tf.data.dataset import Dataset
-from fer_tf.data.fer2013 import load_dataset, save_npz
+from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading.npz import save_npz
+from fer_tf.data.recorded import describe_data
 from tests.tiny_models import write_tiny
 
 NAMES = ("happy", "sad", "neutral")
@@ -322,7 +323,7 @@ def test_keras_and_tflite_of_a_real_network_agree_with_keras_evaluate(tmp_path, 
     keras = pytest.importorskip("keras")
     from fer_tf.artifacts import save_keras, write_bytes
     from fer_tf.data.preprocessing import preprocess
-    from fer_tf.export import export_tflite
+    from fer_tf.deploy.conversion import export_tflite
 
     run = make_run(tmp_path)
     keras.utils.set_random_seed(0)

@@ -10,7 +10,7 @@ from fer_tf.commands import explore
 from fer_tf.data import synthetic
 from fer_tf.data.audit import audit, audit_text
 from fer_tf.data.dataset import Dataset
-from fer_tf.data.fer2013 import save_npz
+from fer_tf.data.reading.npz import save_npz
 
 FIGURES = ("class_balance", "mean_faces", "contact_sheet")
 
@@ -57,7 +57,7 @@ def test_writes_findings_and_figures(npz, capsys, tmp_path):
 
 
 def test_figures_show_each_class_of_each_split(npz, tmp_path, monkeypatch):
-    from fer_tf import plots
+    from fer_tf.report import plots
 
     captions = {}
     to_png = plots.to_png
@@ -101,7 +101,8 @@ def test_embedded_faces_are_called_synthetic(monkeypatch, capsys, tmp_path):
 
 
 def test_figures_of_synthetic_faces_say_so(monkeypatch, tmp_path):
-    from fer_tf import plots, report
+    from fer_tf import report
+    from fer_tf.report import plots
 
     titles = []
     to_png = plots.to_png

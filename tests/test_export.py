@@ -14,11 +14,12 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from fer_tf import export, quantization, tflite_format
 from fer_tf.data.preprocessing import preprocess
 from fer_tf.data.synthetic import draw_faces
+from fer_tf.deploy import conversion as export
+from fer_tf.deploy import quantization, tflite_format
 from fer_tf.errors import InputError
-from fer_tf.model import build_model, dtype_policy
+from fer_tf.model.network import build_model, dtype_policy
 
 CLASSES = ["happy", "sad", "neutral"]
 METADATA = {"format": 1, "class_names": CLASSES, "license": "for tests only", "temperature": 1.5}

@@ -7,15 +7,16 @@ import pytest
 
 import fer_tf.inference
 import fer_tf.model
-from fer_tf import release
 from fer_tf.artifacts import RunDirectory, save_keras, write_json
-from fer_tf.commands.common import describe_data
 from fer_tf.commands.export_tflite import main
 from fer_tf.config import Config
-from fer_tf.data.fer2013 import load_dataset, save_npz
+from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading.npz import save_npz
+from fer_tf.data.recorded import describe_data
 from fer_tf.data.synthetic import make_synthetic
-from fer_tf.inference import open_model
-from fer_tf.model import build_model
+from fer_tf.deploy import release
+from fer_tf.inference.opening import open_model
+from fer_tf.model.network import build_model
 
 
 @pytest.fixture(scope="module")

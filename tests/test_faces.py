@@ -11,7 +11,8 @@ from PIL import Image
 
 from fer_tf import faces
 from fer_tf.errors import InputError
-from fer_tf.faces import decode_image, open_image, to_grey48
+from fer_tf.faces.crops import to_grey48
+from fer_tf.faces.pictures import decode_image, open_image
 
 
 def random_grey(height=48, width=48, seed=0):

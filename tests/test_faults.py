@@ -18,9 +18,9 @@ import pytest
 from fer_tf import training
 from fer_tf.artifacts import RunDirectory, save_keras, write_bytes
 from fer_tf.commands import train
-from fer_tf.data.fer2013 import save_npz
+from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
-from fer_tf.training import State, load_weights
+from fer_tf.training.checkpoint import TrainState, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--image-size", "32", "--batch-size", "48", "--weights", "none", "--quantization"]
@@ -64,14 +64,14 @@ def _error_line(capsys) -> str:
 
 def _after_first_epoch(monkeypatch, happens) -> None:
     """Has something happen as soon as the first epoch's state is in place."""
-    save = State.save
+    save = TrainState.save
 
     def save_then(self, run):
         save(self, run)
         if len(self.history) == 1:
             happens()
 
-    monkeypatch.setattr(State, "save", save_then)
+    monkeypatch.setattr(TrainState, "save", save_then)
 
 
 # --- A full disk ---
@@ -109,12 +109,12 @@ def test_full_disk_keeps_the_last_epoch_and_resume_goes_on(
     largest_file(resource.RLIM_INFINITY)
     line = _error_line(capsys)
     assert "File too large" in line and "phase 2, epoch 1 is kept" in line and f"--resume {run.path}" in line
-    assert State.load(run).epoch == 1
-    best = State.load(run).best
+    assert TrainState.load(run).epoch == 1
+    best = TrainState.load(run).best
     load_weights(run.best_weights(best["phase"], best["epoch"]))
     assert not [path for path in run.path.iterdir() if path.name.startswith(".") and path.name != ".lock"]
     assert train.main(["--resume", str(run.path)]) == 0
-    assert [row["epoch"] for row in State.load(run).history] == [1, 2]
+    assert [row["epoch"] for row in TrainState.load(run).history] == [1, 2]
 
 
 # --- A folder that goes away, or can no longer be written to ---
@@ -130,7 +130,7 @@ def test_folder_renamed_while_training_goes_on_under_its_new_name(
     assert "was removed or renamed while the run went on" in _error_line(capsys)
     assert not run.path.exists()
     assert train.main(["--resume", str(elsewhere.path)]) == 0
-    assert [row["epoch"] for row in State.load(elsewhere).history] == [1, 2]
+    assert [row["epoch"] for row in TrainState.load(elsewhere).history] == [1, 2]
 
 
 def test_folder_removed_while_training_is_one_line(stripes, tmp_path, monkeypatch, small_network, capsys):
@@ -169,7 +169,7 @@ def test_folder_that_becomes_read_only(stripes, tmp_path):
     last = error.splitlines()[-1]
     assert "cannot write" in last and "Permission denied" in last and f"--resume {run.path}" in last
     assert "Traceback" not in error
-    assert State.load(run).epoch >= 1
+    assert TrainState.load(run).epoch >= 1
 
 
 # --- Thousands of epochs ---
@@ -228,7 +228,7 @@ print("GROWTH", (sizes[-1] - sizes[len(sizes) // 3]) / 2**20)
     shutil.copytree(whole, cut.path)
     cut.previous_state.replace(cut.state)
     assert train.main(["--resume", str(cut.path)]) == 0
-    ends = [State.load(RunDirectory(path)) for path in (whole, cut.path)]
+    ends = [TrainState.load(RunDirectory(path)) for path in (whole, cut.path)]
     assert ends[0].epoch == ends[1].epoch == 600
     for one, other in zip(ends[0].weights + ends[0].average, ends[1].weights + ends[1].average, strict=True):
         np.testing.assert_array_equal(one, other)

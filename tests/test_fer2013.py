@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_tf.data import fer2013
-from fer_tf.data.dataset import SPLITS, Dataset
-from fer_tf.data.fer2013 import load_dataset, save_npz
+from fer_tf.data import reading as fer2013
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
-from fer_tf.labels import EMOTIONS
+from fer_tf.task import EMOTIONS, SPLITS
 
 USAGE = {"train": "Training", "validation": "PublicTest", "test": "PrivateTest"}
 
@@ -287,7 +288,7 @@ def test_colour_and_size_go_through_the_one_function(tmp_path):
     write_images(tmp_path, make_rows(num_classes=2), ("cat", "dog"))
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8))
     photo.save(tmp_path / "train/cat/0.png")
-    from fer_tf.faces import to_grey48
+    from fer_tf.faces.crops import to_grey48
 
     (row,) = np.flatnonzero(load_dataset(tmp_path).split == "train")[:1]
     np.testing.assert_array_equal(load_dataset(tmp_path).images[row], to_grey48(photo))

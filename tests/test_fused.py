@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer_tf.fused import FusedBatchNormalization, FusedSwish, fuse, swish
-from fer_tf.model import BACKBONE, build_model, logits_model, set_trainable
+from fer_tf.model.fused import FusedBatchNormalization, FusedSwish, fuse, swish
+from fer_tf.model.network import build_model, logits_model, set_trainable
+from fer_tf.model.weights import BACKBONE
 
 
 def _network() -> keras.Model:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from fer_tf import artifacts, inference
 from fer_tf.errors import InputError
-from fer_tf.inference import EmotionClassifier, open_model
-from fer_tf.labels import EMOTIONS
+from fer_tf.inference.classifier import EmotionClassifier
+from fer_tf.inference.opening import open_model
+from fer_tf.task import EMOTIONS
 from tests.tiny_models import expected_probabilities, write_tiny
 
 
@@ -375,7 +376,7 @@ def keras_model(tmp_path_factory):
 
 
 def test_a_keras_file_and_its_tflite_agree(keras_model, images, tmp_path):
-    from fer_tf.export import export_tflite
+    from fer_tf.deploy.conversion import export_tflite
 
     model, path, metadata = keras_model
     (tmp_path / "model.tflite").write_bytes(export_tflite(model, "float32", metadata=metadata))

@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf import lite0
 from fer_tf.commands import train
 from fer_tf.errors import InputError
-from fer_tf.lite0 import load_lite0, read_lite0
-from fer_tf.model import BACKBONE, build_backbone, build_model
+from fer_tf.model import lite0
+from fer_tf.model.lite0 import load_lite0, read_lite0
+from fer_tf.model.network import build_backbone, build_model
+from fer_tf.model.weights import BACKBONE
 
 # Pooled features of the original network (efficientnet-lite-pytorch 0.1.0 under PyTorch 2.13, its own weights) for
 # `_images()`: float32 (5, 1280).

@@ -4,7 +4,8 @@ import pytest
 
 from fer_tf import model as models
 from fer_tf.errors import InputError
-from fer_tf.model import BACKBONE, build_backbone, build_model, dtype_policy, load_classifier, logits_model
+from fer_tf.model.network import build_backbone, build_model, dtype_policy, logits_model
+from fer_tf.model.weights import BACKBONE, load_classifier
 from tests.conftest import striped_faces
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from fer_tf.config import Config
-from fer_tf.data import in_step, pipeline
+from fer_tf.data import jax_pipeline as in_step
+from fer_tf.data import tf_pipeline as pipeline
 from fer_tf.data.augmentation import plan_epoch
 from fer_tf.data.synthetic import make_synthetic
-from fer_tf.training import one_hot
+from fer_tf.training.targets import one_hot
 from tests.conftest import striped_faces
 
 CONFIG = Config(weights="none", batch_size=8, image_size=32)

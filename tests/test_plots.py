@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fer_tf import plots
+from fer_tf.report import plots
 
 NAMES = ("angry", "happy", "<b>$5$ & $6")
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_tf import video
+from fer_tf.faces import video
 from fer_tf.commands import predict
+from fer_tf.deploy.quantization import QUANTIZATIONS
 from fer_tf.errors import InputError
-from fer_tf.labels import EMOTIONS
-from fer_tf.quantization import QUANTIZATIONS
+from fer_tf.task import EMOTIONS
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
 
 cv2 = pytest.importorskip("cv2")
-video._opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
+video.opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fer_tf.commands import prepare
-from fer_tf.data import fer2013
-from fer_tf.data.fer2013 import load_dataset
+from fer_tf.data import reading as fer2013
+from fer_tf.data.loading import load_dataset
 from tests.test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
 TEXT = csv_text(ROWS)

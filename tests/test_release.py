@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from fer_tf import inference, quantization, release
+from fer_tf import inference
 from fer_tf.artifacts import save_keras
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.synthetic import make_synthetic
+from fer_tf.deploy import quantization, release
 from fer_tf.errors import InputError
-from fer_tf.model import build_model, load_classifier
+from fer_tf.model.network import build_model
+from fer_tf.model.weights import load_classifier
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def made_up(monkeypatch):
 
     def arrange(**files: tuple[int, float]) -> None:
         files = {mode: files.get(mode, (0, 9.0)) for mode in quantization.QUANTIZATIONS}
-        monkeypatch.setattr("fer_tf.export.convert", lambda model: b"")
+        monkeypatch.setattr("fer_tf.deploy.conversion.convert", lambda model: b"")
         monkeypatch.setattr(release, "quantize", lambda flatbuffer, mode, **_: mode.encode())
         monkeypatch.setattr(release, "open_model", lambda path, **_: Fixed(*files[path.read_bytes().decode()]))
         monkeypatch.setattr(release, "latency_ms", lambda predictor, image: predictor.latency)

@@ -19,8 +19,9 @@ from fer_tf.commands.report import main
 from fer_tf.config import Config
 from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
-from fer_tf.evaluation import calibration_check, evaluate
-from fer_tf.report import FACE_FIGURES, write_audit, write_report
+from fer_tf.evaluation.calibration import calibration_check
+from fer_tf.evaluation.metrics import evaluate
+from fer_tf.report.writing import FACE_FIGURES, write_audit, write_report
 
 NAMES = ("sad", "neutral", "disgust")
 HISTORY = """\

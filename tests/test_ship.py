@@ -11,12 +11,12 @@ import pytest
 
 from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, shipped_model, write_json
 from fer_tf.commands import evaluate, export_tflite, report, ship, train
-from fer_tf.config import recipe
-from fer_tf.data.fer2013 import save_npz
-from fer_tf.inference import open_model
-from fer_tf.labels import EMOTIONS
-from fer_tf.report import FACE_FIGURES
-from fer_tf.shipping import read_checksums
+from fer_tf.data.reading.npz import save_npz
+from fer_tf.deploy.bundle import read_checksums
+from fer_tf.inference.opening import open_model
+from fer_tf.recipes import recipe
+from fer_tf.report.writing import FACE_FIGURES
+from fer_tf.task import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = RunDirectory(ROOT / SHIPPED_MODEL_FOLDER)
@@ -113,7 +113,7 @@ def test_a_packed_folder_is_not_written_into(command, packed, capsys):
 
 def test_card_of_fer2013_says_whose_images_and_for_what(packed, run, tmp_path, monkeypatch):
     """Here the stripes stand for FER-2013: a run is known by a training image that it shares with the shipped model."""
-    monkeypatch.setattr("fer_tf.shipping.shipped_model", lambda suffix: packed.model)
+    monkeypatch.setattr("fer_tf.deploy.bundle.shipped_model", lambda suffix: packed.model)
     assert ship.main(["--run", str(run.path), "--output", str(tmp_path / "known")]) == 0
     known = RunDirectory(tmp_path / "known")
     assert "may be used for research only" in known.model_card.read_text()
@@ -170,7 +170,7 @@ def test_refuses_in_one_line_and_leaves_nothing(run, packed, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def drawn() -> np.ndarray:
-    from fer_tf.release import synthetic_faces
+    from fer_tf.deploy.release import synthetic_faces
 
     return synthetic_faces(EMOTIONS)[0]
 
@@ -226,7 +226,8 @@ def test_shipped_model_opens_with_plain_keras():
 def test_training_starts_from_the_shipped_backbone_without_network():
     import keras
 
-    from fer_tf.model import BACKBONE, build_model
+    from fer_tf.model.network import build_model
+    from fer_tf.model.weights import BACKBONE
 
     theirs = keras.models.load_model(shipped_model(".keras")).get_layer(BACKBONE).get_weights()
     ours = build_model(3, image_size=48, weights="fer2013").get_layer(BACKBONE).get_weights()

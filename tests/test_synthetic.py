@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import RidgeClassifier
 
-from fer_tf.data.dataset import SPLITS
 from fer_tf.data.synthetic import draw_faces, make_synthetic
 from fer_tf.errors import InputError
-from fer_tf.labels import EMOTIONS, NUM_CLASSES
+from fer_tf.task import EMOTIONS, NUM_CLASSES, SPLITS
 
 FER2013_SHARES = np.array([3995, 436, 4097, 7215, 4830, 3171, 4965]) / 28709
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer_tf.errors import InputError
-from fer_tf.torch_file import read_state_dict
+from fer_tf.model.torch_file import read_state_dict
 
 REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"
 ORDERED_DICT = b"ccollections\nOrderedDict\n"

@@ -16,9 +16,9 @@ import pytest
 
 from fer_tf.artifacts import RunDirectory, read_metadata
 from fer_tf.commands import evaluate, export_tflite, predict, train
-from fer_tf.data.fer2013 import save_npz
-from fer_tf.inference import open_model
-from fer_tf.training import State, load_weights
+from fer_tf.data.reading.npz import save_npz
+from fer_tf.inference.opening import open_model
+from fer_tf.training.checkpoint import TrainState, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--image-size", "32", "--batch-size", "16", "--batch-norm-momentum", "0.9", "--learning-rate", "1e-3"]
@@ -130,7 +130,7 @@ def test_resume_of_a_finished_run_trains_nothing_more(run):
 
 
 def _best(run: RunDirectory) -> list[np.ndarray]:
-    best = State.load(run).best
+    best = TrainState.load(run).best
     return load_weights(run.best_weights(best["phase"], best["epoch"]))
 
 
@@ -261,7 +261,7 @@ def test_stop_keeps_the_last_epoch_and_says_how_to_go_on(number, status, stripes
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == status, error
-    state = State.load(run)
+    state = TrainState.load(run)
     last = error.splitlines()[-1]
     assert last == (
         f"fer-tf train: stopped; phase 2, epoch {state.epoch} is kept; go on with: fer-tf train --resume {run.path}"
@@ -291,7 +291,7 @@ def test_killed_at_five_random_moments_ends_with_the_same_bits(stripes, imagenet
     whole = RunDirectory(tmp_path / "whole")
     for ours, theirs in zip(_best(killed), _best(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    states = State.load(killed), State.load(whole)
+    states = TrainState.load(killed), TrainState.load(whole)
     for ours, theirs in zip(states[0].weights, states[1].weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     for ours, theirs in zip(states[0].optimizer, states[1].optimizer, strict=True):
@@ -331,7 +331,7 @@ def test_teacher_and_dropped_copies(run, small_dataset, tmp_path, capsys, caplog
     assert "left out 3 training images that are copies" in caplog.text
     assert "scores 48 training images" in caplog.text
     # Taught alone, the first epoch's loss is the cross-entropy with the teacher's answers, not with the labels.
-    assert State.load(own).history[0]["loss"] > 0
+    assert TrainState.load(own).history[0]["loss"] > 0
     caplog.clear()
     assert train.main(["--resume", str(own.path)]) == 0
     assert "scores 48 training images" not in caplog.text  # no epoch is left that would need it

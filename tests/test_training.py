@@ -6,11 +6,16 @@ import pytest
 
 from fer_tf import training
 from fer_tf.artifacts import RunDirectory
-from fer_tf.config import Config, recipe
-from fer_tf.data import pipeline
+from fer_tf.config import Config
+from fer_tf.data import tf_pipeline as pipeline
 from fer_tf.errors import InputError
-from fer_tf.model import BACKBONE, build_model, set_weights
-from fer_tf.training import State, class_weights, image_size_at, one_hot, soft_targets, train
+from fer_tf.model.network import build_model
+from fer_tf.model.weights import BACKBONE, set_weights
+from fer_tf.recipes import recipe
+from fer_tf.training.checkpoint import TrainState
+from fer_tf.training.loop import train
+from fer_tf.training.schedule import image_size_at
+from fer_tf.training.targets import class_weights, one_hot, soft_targets
 
 TINY = Config(
     weights="none", image_size=32, batch_size=16, frozen_epochs=2, epochs=2, learning_rate=1e-3, batch_norm_momentum=0.9
@@ -127,17 +132,19 @@ def test_duration(seconds, text):
     assert training.duration(seconds) == text
 
 
-# --- State ---
+# --- TrainState ---
 
 
 def test_state_survives_the_disk_and_falls_back_on_the_one_before(tmp_path, caplog):
     run = RunDirectory.create(tmp_path / "run")
-    assert State.load(run) is None
-    state = State(2, 3, [np.arange(3.0)], [np.int64(7)], [], {"plateau": {"wait": 1}}, {"epoch": 3}, [{"epoch": 1}])
+    assert TrainState.load(run) is None
+    state = TrainState(
+        2, 3, [np.arange(3.0)], [np.int64(7)], [], {"plateau": {"wait": 1}}, {"epoch": 3}, [{"epoch": 1}]
+    )
     state.save(run)
     state.epoch = 4
     state.save(run)
-    back = State.load(run)
+    back = TrainState.load(run)
     assert (back.phase, back.epoch, back.counters, back.best, back.history) == (2, 4, *(
         {"plateau": {"wait": 1}}, {"epoch": 3}, [{"epoch": 1}]
     ))  # fmt: skip
@@ -145,11 +152,11 @@ def test_state_survives_the_disk_and_falls_back_on_the_one_before(tmp_path, capl
     assert back.optimizer[0] == 7
     whole = run.state.read_bytes()
     run.state.write_bytes(whole[: len(whole) // 2])
-    assert State.load(run).epoch == 3
+    assert TrainState.load(run).epoch == 3
     assert "trying the one before" in caplog.text
     run.previous_state.write_bytes(b"")
     with pytest.raises(InputError, match="no readable training state"):
-        State.load(run)
+        TrainState.load(run)
 
 
 # --- Runs ---
@@ -238,7 +245,7 @@ def test_stopped_after_any_epoch_ends_with_the_same_bits(settings, small_dataset
     config = _tiny(weights=imagenet_h5, frozen_epochs=1, epochs=3, batch_size=8, **settings)
     whole, whole_state = train(config, RunDirectory.create(tmp_path / "whole"), small_dataset, pipeline)
     run = RunDirectory.create(tmp_path / "killed")
-    save = State.save
+    save = TrainState.save
 
     def save_and_die(self, run):
         save(self, run)
@@ -246,7 +253,7 @@ def test_stopped_after_any_epoch_ends_with_the_same_bits(settings, small_dataset
 
     for _ in range(4):
         with monkeypatch.context() as patch, pytest.raises(_Killed):
-            patch.setattr(State, "save", save_and_die)
+            patch.setattr(TrainState, "save", save_and_die)
             train(config, run, small_dataset, pipeline)
     resumed, state = train(config, run, small_dataset, pipeline)
     assert _same(resumed.get_weights(), whole.get_weights())
@@ -313,7 +320,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_datase
         match=r"loss nan in phase 2, 32 px, epoch 2/2, step [123]: phase 2, epoch 1 is kept; .*lower --learning",
     ):
         train(_tiny(), run, small_dataset, pipeline)
-    state = State.load(run)
+    state = TrainState.load(run)
     assert (state.phase, state.epoch) == (2, 1)
     assert all(np.isfinite(value).all() for value in state.weights)
     assert run.best_weights(2, 1).exists()

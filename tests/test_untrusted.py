@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fer_tf.artifacts import read_json
-from fer_tf.config import RECIPES, config_from_dict
+from fer_tf.config import config_from_dict
 from fer_tf.data.dataset import Dataset
-from fer_tf.data.fer2013 import load_dataset, save_npz
+from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
-from fer_tf.faces import PHOTO_FORMATS, decode_image, to_grey48
-from fer_tf.inference import open_model
+from fer_tf.faces.crops import to_grey48
+from fer_tf.faces.pictures import PHOTO_FORMATS, decode_image
+from fer_tf.inference.opening import open_model
+from fer_tf.recipes import RECIPES
 from tests.tiny_models import write_tiny
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

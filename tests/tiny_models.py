@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from fer_tf import tflite_format
-from fer_tf.labels import EMOTIONS
+from fer_tf.deploy import tflite_format
+from fer_tf.task import EMOTIONS
 
 _TYPES = {"float32": schema.TensorType.FLOAT32, "uint8": schema.TensorType.UINT8, "int32": schema.TensorType.INT32}
 _IMAGE = (1, 48, 48, 1)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_tf.benchmark.tables import FORMAT, QUIET_LOAD, feed_margin, head, left_out
 from fer_tf.cli import run_command
 from fer_tf.errors import InputError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fer_tf.config import Config
 
 PARTS = ("decode", "pipeline", "train", "latency", "startup")
-_QUIET_LOAD = 0.3  # a load average above it means that something else was running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         "machine": machine(),
         "versions": versions(),
         "load_average": load,
-        "disturbed": load is not None and load > _QUIET_LOAD,
+        "disturbed": load is not None and load > QUIET_LOAD,
         "settings": {
             "image_sizes": args.image_sizes,
             "batch_size": config.batch_size,
@@ -77,26 +77,23 @@ def run(args: argparse.Namespace) -> int:
         },
         "left_out": {part: missing[part] for part in parts if part in missing},
     }
-    print(_head(figures), flush=True)
+    print(head(figures), flush=True)
     if any(part in ("pipeline", "train") and part not in missing for part in parts):
-        from fer_tf.commands.common import start_keras
+        from fer_tf.machine import start_keras
 
         start_keras()
     for part in parts:
         if part not in missing:
             figures[part] = _MEASURE[part](args, config, models)
-            print(f"\n{_FORMAT[part](figures[part], figures)}", flush=True)
+            print(f"\n{FORMAT[part](figures[part], figures)}", flush=True)
     if "pipeline" in figures and "train" in figures:
-        print(f"\n{_feed_margin(figures)}")
+        print(f"\n{feed_margin(figures)}")
     if figures["left_out"]:
-        print(f"\n{_left_out(figures['left_out'])}")
+        print(f"\n{left_out(figures['left_out'])}")
     if args.output:
         write_json(args.output, figures)
         print(f"\nWrote {args.output}")
     return 0
-
-
-# --- What is asked for, and what can be had ---
 
 
 def _parts(only: str | None) -> tuple[str, ...]:
@@ -114,8 +111,8 @@ def _config(args: argparse.Namespace) -> Config:
     import dataclasses
 
     from fer_tf.artifacts import RunDirectory
-    from fer_tf.commands.common import run_config
-    from fer_tf.config import REPORT
+    from fer_tf.data.recorded import run_config
+    from fer_tf.recipes import REPORT
 
     for size in args.image_sizes:
         if not 32 <= size <= 512:
@@ -195,9 +192,6 @@ def _check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: choose a file in a folder that can be written to")
 
 
-# --- Measuring ---
-
-
 def _decode(args: argparse.Namespace, config: Config, models: Sequence[Path]) -> dict[str, Any]:
     from fer_tf import benchmark
 
@@ -247,120 +241,8 @@ def _startup(args: argparse.Namespace, config: Config, models: Sequence[Path]) -
     return [benchmark.startup(path, seconds=args.seconds) for path in _timed(models)]
 
 
-# --- Tables ---
-
-
-def _head(figures: dict[str, Any]) -> str:
-    of_machine, load = figures["machine"], figures["load_average"]
-    memory = f", {of_machine['memory_gib']} GiB" if of_machine["memory_gib"] else ""
-    lines = [
-        f"{of_machine['cpu']}, {of_machine['cores']} cores{memory}, {of_machine['system']}",
-        ", ".join(f"{name} {version}" for name, version in figures["versions"].items()),
-    ]
-    if load is not None:
-        disturbed = f", above {_QUIET_LOAD}: something else was running and disturbs these figures"
-        lines.append(f"load average before the start {load:.2f}" + (disturbed if figures["disturbed"] else ""))
-    return "\n".join(lines)
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> str:
-    """A title, a head, right-aligned rows whose first cell is on the left, and notes."""
-    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return "  ".join([first.strip().ljust(widths[0]), *others])
-
-    return "\n".join([title, *map(line, (columns, *rows)), *notes])
-
-
-def _format_decode(found: dict[str, Any], figures: dict[str, Any]) -> str:
-    return f"Decoding {found['num_rows']:,} pixel strings (synthetic) to uint8: {found['rows_per_s']:,.0f} rows/s"
-
-
-def _format_pipeline(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
-    batch_size = figures["settings"]["batch_size"]
-    return _table(
-        f"Input pipeline alone, uint8 in memory to batches of {batch_size}, images/s",
-        ("px", "plain", "augmented"),
-        [
-            (str(row["image_size"]), f"{row['eval_images_per_s']:,.0f}", f"{row['train_images_per_s']:,.0f}")
-            for row in found
-        ],
-    )
-
-
-def _format_train(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
-    first = found[0]
-    devices = ", ".join(first["devices"])
-    keys = ("step_ms", "forward_ms", "backward_ms", "optimizer_ms", "input_ms")
-    return _table(
-        f"Training step of EfficientNet-B0, all layers, batches of {figures['settings']['batch_size']}, "
-        f"{first['precision']}, {first['backend']} on {devices}",
-        ("px", "images/s", "step, ms", "forward", "backward", "optimiser", "input"),
-        [
-            (str(row["image_size"]), f"{row['images_per_s']:,.1f}", *(f"{row[key]:,.1f}" for key in keys))
-            for row in found
-        ],
-        "step: Keras's fit with its input. forward, backward: functions compiled apart, on one batch; backward is what",
-        "forward and backward take, less forward. optimiser: fit on that batch less these two, so with metrics and",
-        "fit's own work. input: what fit takes longer when each batch is made for it. Medians; small differences are",
-        "noise.",
-    )
-
-
-def _left_out(reasons: dict[str, str]) -> str:
-    parts = [
-        f"{', '.join(part for part, why in reasons.items() if why == reason)}: {reason}"
-        for reason in dict.fromkeys(reasons.values())
-    ]
-    return "Left out: " + "; ".join(parts)
-
-
-def _feed_margin(figures: dict[str, Any]) -> str:
-    pairs = zip(figures["pipeline"], figures["train"], strict=True)
-    margins = [
-        f"{made['train_images_per_s'] / used['images_per_s']:.0f} at {made['image_size']} px" for made, used in pairs
-    ]
-    return f"The augmented pipeline makes images this many times faster than the step uses them: {', '.join(margins)}"
-
-
-def _format_latency(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
-    rows = [
-        (
-            row["file"],
-            str(row["image_size"] or "-"),
-            str(row.get("num_threads", "Keras")),
-            str(row["num_crops"]),
-            f"{row['median_ms']:,.2f}",
-            f"{row['p5_ms']:,.2f} - {row['p95_ms']:,.2f}",
-            f"{row['crops_per_s']:,.0f}",
-        )
-        for row in found
-    ]
-    return _table(
-        "Prediction of grey crops, preprocessing included",
-        ("model", "px", "threads", "crops", "ms a call", "5 - 95 %", "crops/s"),
-        rows,
-        "ms: median of calls with that many crops, after a warm-up; a .tflite works on a crop by one thread.",
-        "crops/s: a .tflite's in calls with many crops, Keras's in the same calls.",
-    )
-
-
-def _format_startup(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
-    return _table(
-        "Start-up: a fresh process imports fer_tf.inference, opens the model, predicts one crop, ends",
-        ("model", "s", "peak MiB"),
-        [(row["file"], f"{row['median_s']:.2f}", f"{row['peak_memory_mib']:,.0f}") for row in found],
-    )
-
-
 _MEASURE: dict[str, Callable[..., Any]] = {
     "decode": _decode, "pipeline": _pipeline, "train": _train, "latency": _latency, "startup": _startup
-}  # fmt: skip
-_FORMAT: dict[str, Callable[..., str]] = {
-    "decode": _format_decode, "pipeline": _format_pipeline, "train": _format_train, "latency": _format_latency,
-    "startup": _format_startup,
 }  # fmt: skip
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from fer_tf.cli import run_command
 from fer_tf.errors import InputError
+from fer_tf.evaluation.scoring import format_split, score_split
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fer_tf.artifacts import RunDirectory
     from fer_tf.data.dataset import Dataset
-    from fer_tf.inference import Predictor
+    from fer_tf.inference.predictor import Predictor
 
 _SPLITS = ("validation", "test", "train")
 
@@ -44,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, and keeps the figures where it was told to."""
     from fer_tf.artifacts import RunDirectory, read_json, read_metadata, write_json
-    from fer_tf.commands.common import start_keras
-    from fer_tf.inference import open_model
+    from fer_tf.inference.opening import open_model
+    from fer_tf.machine import start_keras
 
     directory = RunDirectory.open(args.run) if args.run else None
     path = _model_path(args, directory)
@@ -92,68 +93,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def score_split(
-    probabilities: np.ndarray,
-    part: Dataset,
-    split: str,
-    *,
-    train_hashes: Sequence[str] | None = None,
-    temperature: float | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """All figures of one model on one split, as they stand in metrics.json.
-
-    Args:
-        probabilities: float (n, C), of `part`'s images in their order.
-        part: the decoded rows of the split.
-        split: its name.
-        train_hashes: `data.audit.image_hashes` of the training images; without them copies are not told apart.
-        temperature: that is folded into the model.
-        seed: of the intervals.
-
-    Returns:
-        What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
-        `calibration_check`.
-    """
-    import numpy as np
-
-    from fer_tf.data.audit import image_hashes
-    from fer_tf.evaluation import SELECTION_SPLIT, calibration_check, evaluate, undo_temperature
-
-    assert part.images is not None
-    has_twin = None
-    if train_hashes is not None and split != "train":
-        known = set(train_hashes)
-        has_twin = np.array([digest in known for digest in image_hashes(part.images)])
-    result = evaluate(
-        part.labels, probabilities, part.class_names, seed=seed, has_twin=has_twin, temperature=temperature
-    )
-    if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
-        result["calibration_check"] = calibration_check(
-            part.labels, undo_temperature(probabilities, temperature), seed=seed
-        )
-    return result
-
-
-def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: str) -> str:
-    """Text of one model's figures on one split under a heading that says which.
-
-    Args:
-        result: as returned by `score_split`.
-        part: the rows of the split.
-        split: its name.
-        model_name: what the heading calls the model.
-    """
-    from fer_tf.evaluation import format_calibration, format_report, split_title
-
-    kind = "synthetic faces" if part.synthetic else part.source
-    heading = f"{model_name} on {split_title(split)}: {len(part):,} images, {kind}"
-    text = f"{heading}\n{'=' * len(heading)}\n\n{format_report(result)}"
-    if "calibration_check" in result:
-        text += "\n" + format_calibration(result["calibration_check"])
-    return text
-
-
 def _score(
     predictor: Predictor, part: Dataset, split: str, name: str, hashes: Sequence[str] | None, tta: bool
 ) -> tuple[dict[str, Any], np.ndarray]:
@@ -197,7 +136,8 @@ def _score(
 def _compare(
     probabilities: np.ndarray, other: Predictor, part: Dataset, path: Path, other_path: Path
 ) -> dict[str, Any]:
-    from fer_tf.evaluation import compare, format_comparison
+    from fer_tf.evaluation.comparison import compare
+    from fer_tf.evaluation.summary import format_comparison
 
     assert part.images is not None
     comparison = compare(part.labels, probabilities, other.predict(part.images))
@@ -210,7 +150,7 @@ def _compare(
 def _beside_packed(packed: RunDirectory, path: Path, section: dict[str, Any], figures: dict[str, Any]) -> str:
     """Whether the figures are those that the packed folder holds: a line a split."""
     from fer_tf.artifacts import read_json
-    from fer_tf.evaluation import split_title
+    from fer_tf.task import split_title
 
     source = packed.metrics.name
     scorecard = path.with_suffix(".json")
@@ -262,8 +202,8 @@ def _load_data(
 ) -> tuple[Dataset, bool]:
     """The data that the command line names, or else the run's; and whether it is what the run was trained on."""
     from fer_tf.artifacts import read_json
-    from fer_tf.commands.common import run_config, run_data
-    from fer_tf.data.fer2013 import load_dataset
+    from fer_tf.data.loading import load_dataset
+    from fer_tf.data.recorded import run_config, run_data
 
     if args.data is None:
         if directory is None:

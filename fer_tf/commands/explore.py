@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         if args.classes:
             dataset = dataset.select(args.classes)
     else:
-        from fer_tf.data.fer2013 import load_dataset
+        from fer_tf.data.loading import load_dataset
 
         dataset = load_dataset(args.data, classes=args.classes, training=False)
     if args.output is None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from fer_tf.artifacts import RunDirectory
-    from fer_tf.report import write_audit
+    from fer_tf.report.writing import write_audit
 
     folder = RunDirectory(args.output)
     print(audit_text(write_audit(dataset, folder)))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fer_tf.artifacts import RunDirectory, read_metadata
 from fer_tf.cli import run_command
+from fer_tf.deploy.quantization import AUTO, MODES
 from fer_tf.errors import InputError
-from fer_tf.quantization import AUTO, MODES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         directory.check_open()
     _check_output(output or directory.tflite(args.quantization))
 
-    from fer_tf.commands.common import run_config, run_data
+    from fer_tf.data.recorded import run_config, run_data
 
     dataset = run_data(directory, run_config(directory), args.data).decoded()
     if tuple(metadata["class_names"]) != dataset.class_names:
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
             f"{', '.join(dataset.class_names)}: give the run's own data"
         )
     os.environ["KERAS_BACKEND"] = "tensorflow"  # only it converts; a .keras is the same on each
-    from fer_tf import release
-    from fer_tf.inference import open_model
-    from fer_tf.model import load_classifier
+    from fer_tf.deploy import release
+    from fer_tf.inference.opening import open_model
+    from fer_tf.model.weights import load_classifier
 
     released = release.release(
         load_classifier(directory.model),

@@ -31,8 +31,8 @@ from fer_tf.cli import run_command
 from fer_tf.errors import InputError
 
 if TYPE_CHECKING:
-    from fer_tf.inference import EmotionClassifier
-    from fer_tf.video import VideoWriter
+    from fer_tf.faces.video import VideoWriter
+    from fer_tf.inference.classifier import EmotionClassifier
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # The order in which --run looks for a .tflite: the one closest to the trained model first. A list of its own, since
@@ -80,8 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Opens the model, goes through the inputs, prints a row a face."""
-    from fer_tf.inference import EmotionClassifier, default_num_threads
-    from fer_tf.video import VIDEO_SUFFIXES
+    from fer_tf.faces.video import VIDEO_SUFFIXES
+    from fer_tf.inference.classifier import EmotionClassifier
+    from fer_tf.inference.predictor import default_num_threads
 
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
@@ -253,8 +254,9 @@ def _watch(
     import numpy as np
 
     from fer_tf import artifacts, faces
-    from fer_tf.inference import rank
-    from fer_tf.video import FrameSource, Smoother, VideoWriter
+    from fer_tf.faces.tracking import Smoother
+    from fer_tf.faces.video import FrameSource, VideoWriter
+    from fer_tf.inference.predictor import rank
 
     frames = FrameSource(source)
     smoother = Smoother()

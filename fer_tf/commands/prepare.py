@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, checks, writes, and prints what was written."""
-    from fer_tf.data.dataset import SPLITS
-    from fer_tf.data.fer2013 import load_dataset, save_npz
+    from fer_tf.data.loading import load_dataset
+    from fer_tf.data.reading.npz import save_npz
+    from fer_tf.task import SPLITS
 
     output = Path(args.output)
     if output.suffix.lower() != ".npz":

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     directory = RunDirectory.open(args.run)
     directory.check_open()
 
-    from fer_tf.report import write_report
+    from fer_tf.report.writing import write_report
 
     write_report(directory, faces=not args.no_faces)
     print(f"wrote {directory.report_md}\nwrote {directory.report_html}")

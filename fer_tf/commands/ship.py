@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Packs, and prints the files with their sizes."""
     directory = RunDirectory.open(args.run)
 
-    from fer_tf.shipping import ship
+    from fer_tf.deploy.bundle import ship
 
     for path in ship(directory, Path(args.output)):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")

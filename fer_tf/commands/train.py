@@ -23,22 +23,18 @@ from fer_tf.artifacts import (
     write_json,
 )
 from fer_tf.cli import run_command
-from fer_tf.commands.common import (
-    commit,
-    describe_data,
-    load_data,
-    parse_classes,
-    public_description,
-    run_config,
-    run_data,
-    start_keras,
-)
-from fer_tf.commands.finish import finish
-from fer_tf.config import RECIPES, Config, add_config_arguments, config_arguments, config_from_dict, recipe
-from fer_tf.data.dataset import SPLITS, Dataset
-from fer_tf.errors import Diverged, InputError, line_of
-from fer_tf.machine import machine, versions
-from fer_tf.quantization import MODES
+from fer_tf.commands.common import add_config_arguments, config_arguments, parse_classes
+from fer_tf.config import Config, config_from_dict
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.loading import load_data
+from fer_tf.data.recorded import describe_data, public_description, run_config, run_data
+from fer_tf.deploy.quantization import MODES
+from fer_tf.errors import Diverged, InputError, os_error_text
+from fer_tf.experiment import finish
+from fer_tf.machine import commit, machine, start_keras, versions
+from fer_tf.recipes import RECIPES, recipe
+from fer_tf.task import SPLITS
+from fer_tf.text import duration
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
             if not args.resume and not folder.has_state():
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
             elif isinstance(error, (InputError, OSError)) and not isinstance(error, Diverged) and folder.has_state():
-                said = line_of(error) if isinstance(error, OSError) else str(error)
+                said = os_error_text(error) if isinstance(error, OSError) else str(error)
                 raise InputError(f"{said}; {_how_to_go_on(folder)}") from error
             raise
         finally:
@@ -137,9 +133,9 @@ def _say_stopped(folder: RunDirectory, stop: KeyboardInterrupt) -> int:
 
 
 def _how_to_go_on(folder: RunDirectory) -> str:
-    from fer_tf.training import State
+    from fer_tf.training.checkpoint import TrainState
 
-    state = State.load(folder)
+    state = TrainState.load(folder)
     kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state else "no epoch was finished yet"
     return f"{kept}; go on with: fer-tf train --resume {shlex.quote(str(folder.path))}"
 
@@ -177,9 +173,9 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
     from fer_tf import training
 
     if keras.backend.backend() == "tensorflow":
-        from fer_tf.data import pipeline as feed
+        from fer_tf.data import tf_pipeline as feed
     else:
-        from fer_tf.data import in_step as feed  # type: ignore[no-redef]
+        from fer_tf.data import jax_pipeline as feed  # type: ignore[no-redef]
     begin = time.monotonic()
     dataset = feed.decode(dataset)
     if config.drop_copies:
@@ -197,7 +193,7 @@ def _train(args: argparse.Namespace, folder: RunDirectory, config: Config, datas
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
     }
     finish(folder, config, dataset, model, metrics, feed=feed, quantizations=args.quantization)
-    logger.info("done in %s", training.duration(time.monotonic() - begin))
+    logger.info("done in %s", duration(time.monotonic() - begin))
 
 
 def _without_copies(dataset: Dataset) -> Dataset:
@@ -214,11 +210,12 @@ def _teach(config: Config, folder: RunDirectory, dataset: Dataset) -> np.ndarray
 
     None without teachers, and where no epoch is left that would need them.
     """
-    from fer_tf.training import State, is_over
+    from fer_tf.training.checkpoint import TrainState
+    from fer_tf.training.loop import is_over
 
-    if not config.teachers or is_over(config, State.load(folder)):
+    if not config.teachers or is_over(config, TrainState.load(folder)):
         return None
-    from fer_tf.inference import open_model
+    from fer_tf.inference.opening import open_model
 
     images = dataset.take("train").images
     assert images is not None

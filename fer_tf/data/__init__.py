@@ -1,1 +1,1 @@
-"""Stage 1: published formats -> checked arrays -> model input."""
+"""Data sets: reading, choosing rows, audit, augmentation, preprocessing, and the pipelines that feed training."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.data.dataset import IMAGE_SIZE, SPLITS, Dataset
+from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
+from fer_tf.task import IMAGE_SIZE, SPLITS
 
 logger = logging.getLogger(__name__)
 

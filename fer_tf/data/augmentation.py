@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from fer_tf.config import Config
-from fer_tf.data.dataset import IMAGE_SIZE
+from fer_tf.task import IMAGE_SIZE
 
 # Columns of the parameter array.
 _AFFINE = slice(0, 6)  # output (x, y) -> input: x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2, pixels

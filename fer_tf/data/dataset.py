@@ -8,9 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fer_tf.errors import InputError
-
-SPLITS = ("train", "validation", "test")
-IMAGE_SIZE = 48  # FER-2013's side length, pixels
+from fer_tf.task import IMAGE_SIZE, SPLITS
 
 
 @dataclasses.dataclass(frozen=True)

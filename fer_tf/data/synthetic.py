@@ -10,9 +10,9 @@ import hashlib
 
 import numpy as np
 
-from fer_tf.data.dataset import IMAGE_SIZE, SPLITS, Dataset
+from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
-from fer_tf.labels import EMOTIONS, NUM_CLASSES
+from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES, SPLITS
 
 # Images of each class in FER-2013's training split (Goodfellow et al. 2013, arXiv:1307.0414), in the order of EMOTIONS.
 _FER2013_COUNTS = np.array([3995, 436, 4097, 7215, 4830, 3171, 4965])

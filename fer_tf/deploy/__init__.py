@@ -1,0 +1,1 @@
+"""From a trained model to the files that ship: conversion, quantization, release, bundle."""

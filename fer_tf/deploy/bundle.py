@@ -1,0 +1,145 @@
+"""Packs a run's model to be given away: what others need to use, check and judge it; no paths, no faces."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
+from fer_tf.deploy.model_card import model_card, starts_from_fer2013
+from fer_tf.errors import InputError
+from fer_tf.report.document import to_markdown
+from fer_tf.report.facts import Facts, read_facts
+from fer_tf.report.writing import write_report
+
+_NUM_FER2013_TRAINING = 28_709
+_WEIGHTS_LICENCE = """\
+Licence of the weights in this folder (model.keras and the .tflite files)
+
+They were trained, wholly or at first, on FER-2013, whose images were collected from the web and are for research
+only. So these weights may be used, copied, changed and passed on for research and teaching, with this text and with a
+citation of FER-2013 (Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning
+contests", 2013). Any other use needs rights in those images that the authors of fer_tf do not have and cannot give.
+
+Weights that are trained further from these come from the same images: the same holds for them.
+
+There is no warranty of any kind. The code of fer_tf is under the Apache License 2.0.
+"""
+
+
+def ship(run: RunDirectory, output: Path) -> list[Path]:
+    """Writes the folder, whole or not at all.
+
+    Args:
+        run: trained, evaluated, and exported by `export_tflite --quantization auto`.
+        output: the folder to make.
+
+    Returns:
+        Its files.
+
+    Raises:
+        InputError: if the run lacks one of the files, or `output` exists or cannot be made.
+    """
+    quantization = _chosen(run)
+    copied = [
+        run.model,
+        run.tflite(quantization),
+        run.scorecard(quantization),
+        run.history,
+        run.audit,
+        run.train_hashes,
+        run.report_text,
+    ]
+    missing = [path.name for path in (*copied, run.data, run.metrics) if not path.is_file()]
+    if missing:
+        raise InputError(f"{run.path} has no {', '.join(missing)}: let train end, then pack it")
+    if output.exists():
+        raise InputError(f"{output} exists already: choose another --output, or move it away")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        whole = tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {output}: {error.strerror}; choose a folder that can be written to") from error
+    with whole as temporary:
+        packed = RunDirectory(Path(temporary) / output.name)  # the report is headed by the folder's name
+        packed.path.mkdir()
+        for path in copied:
+            shutil.copyfile(path, packed.path / path.name)
+        write_json(packed.config, _without_paths(read_json(run.config)))
+        data = _without_paths(read_json(run.data))
+        write_json(packed.data, {**data, "command": _public_command(data.get("command"))})
+        metrics = read_json(run.metrics)
+        write_json(packed.metrics, {**metrics, "command": _public_command(metrics.get("command"))})
+        write_report(packed, faces=False)
+        facts = read_facts(packed)
+        fer2013 = _holds_fer2013(run, facts)
+        card = model_card(facts, quantization, fer2013=fer2013)
+        write_text(packed.model_card, to_markdown(f"Model card: {output.name}", card, {}))
+        if fer2013 or starts_from_fer2013(facts):
+            write_text(packed.weights_licence, _WEIGHTS_LICENCE)
+        write_text(packed.checksums, checksums(packed))
+        try:
+            packed.path.rename(output)
+        except OSError as error:
+            raise InputError(f"cannot write {output}: {error.strerror}") from error
+    return RunDirectory(output).files()
+
+
+def checksums(folder: RunDirectory) -> str:
+    """What `sha256sum -c SHA256SUMS` reads: a line a file of the folder, but for the list itself."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder.path).as_posix()}"
+        for path in folder.files()
+        if path != folder.checksums
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(run: RunDirectory) -> str:
+    """The quantization that `auto` chose: its scorecard lists what else was tried."""
+    for path in sorted(run.path.glob(run.scorecard("*").name)):
+        card = read_json(path)
+        if card.get("tried"):
+            return str(card["quantization"])
+    raise InputError(f"{run.path} has no .tflite that auto chose: first fer-tf export_tflite --run {run.path}")
+
+
+def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
+    """Whether images of FER-2013 trained the run.
+
+    Its training split is known by its published count, a part of it by the hashes that ship with fer_tf: seven classes
+    of somebody's own faces have terms of their own.
+    """
+    if sum(facts.metrics["data"]["counts"].get("train", [])) == _NUM_FER2013_TRAINING:
+        return True
+    try:
+        shipped = RunDirectory(shipped_model(".keras").parent)
+    except InputError:  # an installation without the model
+        return False
+    return not set(shipped.read_train_hashes() or ()).isdisjoint(run.read_train_hashes() or ())
+
+
+def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the folders of this machine taken off."""
+    clean = dict(values)
+    for key in ("path", "weights"):
+        if clean.get(key):
+            clean[key] = Path(clean[key]).name
+    if clean.get("teachers"):
+        clean["teachers"] = [Path(teacher).name for teacher in clean["teachers"]]
+    return clean
+
+
+def _public_command(command: str | None) -> str | None:
+    return command and shlex.join(Path(word).name if "/" in word else word for word in shlex.split(command))
+
+
+def read_checksums(folder: RunDirectory) -> dict[str, str]:
+    """File name -> SHA-256, as `checksums` wrote them."""
+    lines = folder.checksums.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -1,0 +1,172 @@
+"""Keras model -> LiteRT file: grey uint8 pixels in, probabilities out. Owns the converter's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf.data.preprocessing import preprocess
+from fer_tf.deploy.quantization import check_quantization, quantize
+from fer_tf.errors import InputError
+from fer_tf.task import IMAGE_SIZE
+
+
+def export_tflite(
+    model: keras.Model,
+    quantization: str,
+    *,
+    metadata: dict[str, Any],
+    calibration_images: np.ndarray | None = None,
+) -> bytes:
+    """The finished .tflite of a trained model.
+
+    Args:
+        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.
+        quantization: one of `quantization.QUANTIZATIONS`.
+        metadata: what the file says about itself, JSON-able, with `class_names`.
+        calibration_images: uint8 (n, 48, 48), training images of all classes; for the `quantization.CALIBRATED`.
+
+    Returns:
+        A file with input uint8 (1, 48, 48, 1), the grey pixels as they are, and output float32 (1, classes); labels and
+        metadata inside.
+
+    Raises:
+        InputError: for an unknown quantization, missing calibration images, or a model of another task.
+    """
+    check_quantization(quantization, calibration_images)
+    return quantize(convert(model), quantization, metadata=metadata, calibration_images=calibration_images)
+
+
+def convert(model: keras.Model) -> bytes:
+    """The float flatbuffer that every quantization starts from: float32 grey pixels (1, 48, 48, 1) -> probabilities.
+
+    Args:
+        model: of `model.build_model`.
+
+    Raises:
+        InputError: if the model is of another task, or Keras does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"export needs Keras on TensorFlow, this process runs it on {keras.backend.backend()}: "
+            "run export_tflite on the saved model"
+        )
+    _check_task(model)
+    import tensorflow as tf
+
+    network = with_preprocessing(_in_float32(model))
+    signature = tf.TensorSpec((1, IMAGE_SIZE, IMAGE_SIZE, 1), tf.float32)
+    function = tf.function(lambda images: network(images, training=False), autograph=False)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], network)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    # Off: the variables become constants before conversion. On, the file keeps them as VAR_HANDLE and READ_VARIABLE.
+    converter.experimental_lower_to_saved_model = False
+    return converter.convert()
+
+
+def _check_task(model: keras.Model) -> None:
+    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not (isinstance(taken, tuple) and isinstance(given, tuple)) or (
+        len(taken) != 4 or taken[1] is None or taken[1:] != (taken[1], taken[1], 3) or len(given) != 2
+    ):
+        raise InputError(
+            f"the model takes {taken} and gives {given}: expected square RGB images (batch, size, size, 3) in and "
+            "(batch, classes) out, a model that fer_tf trained"
+        )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """All layers, those of nested models in their place."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The model, or a float32 copy of one that computes in mixed precision, which the converter does not take."""
+    if all(layer.compute_dtype == "float32" for layer in _layers(model)):
+        return model
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return layer.__class__.from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    copy.set_weights(model.get_weights())
+    for layer in _layers(copy):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return copy
+
+
+def with_preprocessing(model: keras.Model) -> keras.Model:
+    """The model with `preprocess` in front: grey pixels, float32 (1, 48, 48, 1), -> probabilities.
+
+    Where the network begins as EfficientNet does, grey -> RGB, rescaling and normalisation are folded into its first
+    convolution, which then has one channel; or two, where the normalisation shifts: the zero padding behind it knows no
+    shift, so the shift gets a channel of its own that is constant inside and zero in the padding.
+
+    Args:
+        model: of `model.build_model`, float32.
+    """
+    pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), batch_size=1, dtype="float32")
+    image = preprocess(pixels, model.input_shape[1])
+    repeat = keras.Model(pixels, image).operations[-1]
+    begin = _foldable_beginning(model)
+    if begin is None or len({id(channel) for channel in repeat.input}) != 1:
+        return keras.Model(pixels, model(image))
+    return keras.Model(pixels, _with_folded_stem(model, repeat.input[0], *begin))
+
+
+def _foldable_beginning(model: keras.Model) -> tuple[keras.Model, np.ndarray, np.ndarray] | None:
+    """The backbone, and the scale and shift, float64 (3,), of its layers before the padded stem convolution."""
+    backbone = next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
+    names = [layer.name for layer in backbone.layers] if backbone is not None else []
+    if backbone is None or not {"stem_conv_pad", "stem_conv"} <= set(names):
+        return None
+    scale, shift = np.ones(3), np.zeros(3)
+    for layer in backbone.layers[1 : names.index("stem_conv_pad")]:
+        if isinstance(layer, keras.layers.Rescaling):
+            factor, offset = np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+        elif isinstance(layer, keras.layers.Normalization):
+            mean, variance = (
+                keras.ops.convert_to_numpy(value).astype(np.float64).reshape(-1)
+                for value in (layer.mean, layer.variance)
+            )
+            factor = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())
+            offset = -mean * factor
+        else:
+            return None
+        scale, shift = scale * factor, shift * factor + offset
+    return backbone, scale, shift
+
+
+def _with_folded_stem(
+    model: keras.Model, grey: Any, backbone: keras.Model, scale: np.ndarray, shift: np.ndarray
+) -> Any:
+    """Probabilities, from the enlarged grey image (1, size, size, 1)."""
+    stem, padding = backbone.get_layer("stem_conv"), backbone.get_layer("stem_conv_pad")
+    kernel = keras.ops.convert_to_numpy(stem.kernel)  # (height, width, 3, filters)
+    channels, folded = [grey], [np.tensordot(kernel, scale, (2, 0))]
+    if np.any(shift):
+        # 255 and not 1: the two channels then share their range, and in int8 their scale. An array and not `ops.full`:
+        # that stays an operator, and one that XNNPACK does not run.
+        channels.append(np.full(grey.shape, 255, np.float32))
+        folded.append(np.tensordot(kernel, shift / 255.0, (2, 0)))
+    x = keras.ops.concatenate(channels, axis=-1) if len(channels) > 1 else grey
+    x = padding.__class__.from_config(padding.get_config())(x)
+    convolution = stem.__class__.from_config(stem.get_config())
+    x = convolution(x)
+    convolution.set_weights([np.stack(folded, axis=2), *stem.get_weights()[1:]])
+    x = keras.Model(stem.output, backbone.output)(x)
+    return _apply_all(model.layers[model.layers.index(backbone) + 1 :], x)
+
+
+def _apply_all(layers: Sequence[keras.layers.Layer], x: Any) -> Any:
+    for layer in layers:
+        x = layer(x)
+    return x

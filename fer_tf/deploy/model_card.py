@@ -1,0 +1,165 @@
+"""The model card: what the model is, its results, its training data and licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fer_tf.evaluation.calibration import calibration_verdict
+from fer_tf.model.lite0 import LICENSE as LITE0_LICENSE
+from fer_tf.model.lite0 import PACKAGE as LITE0_PACKAGE
+from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
+from fer_tf.report.facts import Facts
+from fer_tf.report.sections.limits import limits
+from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
+from fer_tf.text import percent
+
+_OTHER = "This run's data: see its owner's terms."
+_FER2013 = (
+    "Trained on FER-2013 (Goodfellow et al., Challenges in Representation Learning, 2013), whose images were collected "
+    "from the web and may be used for research only."
+)
+_FROM_FER2013 = (
+    "It started from the backbone that ships with fer_tf, which was trained on FER-2013 (Goodfellow et al., 2013): "
+    "research use only."
+)
+_WEIGHTS = (
+    "The weights are given for research only (LICENSE-WEIGHTS); the code of fer_tf is under the Apache License 2.0."
+)
+_FROM_LITE0 = (
+    f"The backbone started from ImageNet weights of EfficientNet-Lite0, from the pip package {LITE0_PACKAGE}. The "
+    "package does not state who trained these weights, or on which images beyond their name. Its LICENSE file reads:"
+)
+_HASHES = (
+    "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, by "
+    "which a copy in other data is found."
+)
+
+
+def starts_from_fer2013(facts: Facts) -> bool:
+    """Whether the run's backbone came from the model that ships with fer_tf."""
+    return facts.config.get("weights") == "fer2013"
+
+
+def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
+    card = facts.scorecards[quantization]
+    config, data = facts.config, facts.metrics["data"]
+    names = ", ".join(data["class_names"])
+    size = config["image_size"]
+    licence = [_FER2013 if fer2013 else _OTHER]
+    derived = starts_from_fer2013(facts)
+    if derived and not fer2013:
+        licence.append(_FROM_FER2013)
+    if derived or fer2013:
+        licence.append(_WEIGHTS)
+    return [
+        Paragraph(
+            f"EfficientNet-B0 for {size}x{size} pixels, which names the expression of one face as {names}. Input: the "
+            "grey pixels of a cropped face, uint8, 48x48. Output: a probability for each class, calibrated by "
+            f"temperature scaling (T = {facts.metrics['temperature']:.3f}, folded into the last layer)."
+        ),
+        Table(
+            ("file", "what it is"),
+            [
+                ("model.keras", "the network, float32, without optimiser state; keras.models.load_model opens it"),
+                (
+                    f"model-{quantization}.tflite",
+                    f"the LiteRT file that ships ({card['size_bytes'] / 1e6:.2f} MB): preprocessing, labels and "
+                    "temperature inside, built-in operators only",
+                ),
+                (f"model-{quantization}.json", "its scorecard, with all quantizations that were tried"),
+                ("metrics.json, report.md, report.html", "every figure, and the training report"),
+                ("config.json, history.csv", "the recipe's settings and its epochs"),
+                ("train_hashes.txt", "hashes of the training images"),
+                ("SHA256SUMS", "sha256sum -c SHA256SUMS"),
+            ],
+            "ll",
+        ),
+        Heading("Results"),
+        *_results(facts, card, fer2013=fer2013),
+        Heading("Training data and licence"),
+        Paragraph(" ".join([*licence, _HASHES])),
+        *(_from_lite0() if config.get("weights") == "imagenet-lite0" else ()),
+        Paragraph(
+            f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. With the data "
+            "at hand, the figures are computed again and compared with metrics.json by, beside this folder:"
+        ),
+        Code(f"fer-tf evaluate --run {facts.name} --data {data['source']}"),
+        *limits(facts),
+        Heading("What the labels cannot say"),
+        Paragraph(
+            "A label of FER-2013 is one reading of one web image. People who label the images again agree with it "
+            "on 65 +/- 5 % (Goodfellow et al., 2013), and a second crowd (FER+; Barsoum et al., 2016) chose the same "
+            "class by majority for about 61 % of them. A face shows what muscles do, posed "
+            "or not, and people in the same state show different faces. So a score is a statement on the picture's "
+            "likeness to labelled pictures, never on a feeling, an intention, a character or a state of health."
+        )
+        if fer2013
+        else Paragraph("A class is the label that similar pictures were given, not a fact about a person."),
+    ]
+
+
+def _from_lite0() -> list[Block]:
+    return [Paragraph(_FROM_LITE0), Items(LITE0_LICENSE.split("\n\n"))]
+
+
+def _counts(data: Mapping[str, Any]) -> str:
+    return (
+        ", ".join(f"{split} {sum(data['counts'][split]):,}" for split in SPLITS if split in data["counts"]) + " images"
+    )
+
+
+def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Block]:
+    blocks: list[Block] = []
+    for split, found in facts.keras.items():
+        low, high = found["accuracy_interval"]
+        f1_low, f1_high = found["macro_f1_interval"]
+        calibration, before = found["calibration"], found.get("calibration_before")
+        unscaled = f" ({before['ece']:.3f} before temperature scaling)" if before else ""
+        blocks += [
+            Paragraph(
+                f"Keras model, {split_title(split)}, {found['num_images']:,} images, one view: accuracy "
+                f"{percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}), macro-F1 "
+                f"{found['macro_f1']:.3f} ({f1_low:.3f} to {f1_high:.3f}), balanced accuracy "
+                f"{percent(found['balanced_accuracy'])}, expected calibration error "
+                f"{calibration['ece']:.3f}{unscaled}, negative log-likelihood {calibration['nll']:.3f}."
+            ),
+            Table(
+                ("class", "images", "precision", "recall", "F1"),
+                [
+                    (
+                        row["name"],
+                        f"{row['support']:,}",
+                        *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")),
+                    )
+                    for row in found["per_class"]
+                ],
+                "lrrrr",
+            ),
+        ]
+    scores = card["validation"]
+    low, high = scores["difference_interval"]
+    blocks.append(
+        Paragraph(
+            f"The {card['quantization']} .tflite on the selection split: accuracy {percent(scores['accuracy'])}, "
+            f"{100 * scores['difference']:+.2f} points against Keras (95 % {100 * low:+.2f} to {100 * high:+.2f}), the "
+            f"same class for {percent(scores['agreement'])} of the images; one image in {card['latency_ms']:.2f} ms on "
+            f"one thread ({card['machine']['cpu']})."
+        )
+    )
+    check = facts.keras.get(SELECTION_SPLIT, {}).get("calibration_check")
+    if check:
+        blocks.append(
+            Paragraph(
+                f"Temperature fitted on one half of that split, measured on the other: {calibration_verdict(check)}"
+            )
+        )
+    if fer2013 and "test" not in facts.keras:
+        blocks.append(Paragraph("Test split (PrivateTest): scored separately; it chose nothing."))
+    return blocks
+
+
+MODEL_LICENSE = (
+    "Weights trained on the data named here; FER-2013 is for research use only, and so are weights trained on it. "
+    "The code is Apache-2.0."
+)

@@ -1,0 +1,283 @@
+"""Which .tflite to ship: exports, scores each file against the Keras model, chooses, writes file and scorecard."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf import evaluation
+from fer_tf.artifacts import atomic_path
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.synthetic import draw_faces
+from fer_tf.deploy.quantization import AUTO, CALIBRATED, QUANTIZATIONS, check_quantization, quantize
+from fer_tf.errors import InputError
+from fer_tf.inference.opening import open_model
+from fer_tf.inference.predictor import Predictor
+from fer_tf.machine import machine, versions
+from fer_tf.task import EMOTIONS, split_title
+
+if TYPE_CHECKING:
+    import keras
+
+_NUM_SYNTHETIC = 350  # faces, the classes in turn
+_SYNTHETIC_SEED = 2013
+_NUM_WARM_UP, _NUM_TIMED = 20, 300
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """A finished .tflite and what was measured on it."""
+
+    quantization: str
+    data: bytes
+    scorecard: dict[str, Any]
+
+    @property
+    def drop(self) -> float:
+        """Points of validation accuracy that it lies below the Keras model; negative where it lies above."""
+        return -100 * self.scorecard["validation"]["difference"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    """Images and what the Keras model says about them."""
+
+    images: np.ndarray
+    labels: np.ndarray | None  # None where the classes are not those of the images
+    probabilities: np.ndarray
+    about: dict[str, Any]
+
+
+def release(
+    model: keras.Model,
+    quantization: str,
+    *,
+    keras_predictor: Predictor,
+    dataset: Dataset,
+    num_calibration: int = 256,
+    max_drop: float = 0.5,
+    seed: int = 0,
+) -> Released:
+    """Exports a trained model in one quantization, or in all with the best chosen, and scores it.
+
+    Args:
+        model: of `model.build_model`, trained.
+        quantization: one of `quantization.MODES`. `auto` gives the fastest file whose validation accuracy is not lower
+            than the Keras model's by more than `max_drop`: the whole 95 % interval of the paired difference says so.
+        keras_predictor: the same model, opened by `inference.open_model`; its metadata goes into the file.
+        dataset: decoded; its train split gives calibration images, its validation split the scores.
+        num_calibration: calibration images.
+        max_drop: points of accuracy, at least 0; for `auto`.
+        seed: of the drawing of calibration images.
+
+    Returns:
+        The file and its scorecard. With `auto` the scorecard lists under `tried` what was measured on each.
+
+    Raises:
+        InputError: for an unknown quantization, a model of another task, or a dataset without what is needed.
+    """
+    from fer_tf.deploy.conversion import convert
+
+    modes = QUANTIZATIONS if quantization == AUTO else (quantization,)
+    images = calibration_images(dataset, num_calibration, seed=seed) if set(modes) & set(CALIBRATED) else None
+    for mode in modes:
+        check_quantization(mode, images)
+    references = [_on_validation(keras_predictor, dataset), _on_synthetic(keras_predictor)]
+    flatbuffer = convert(model)
+    tried = []
+    for mode in modes:
+        data = quantize(flatbuffer, mode, metadata=keras_predictor.metadata, calibration_images=images)
+        tried.append(Released(mode, data, _scorecard(mode, data, references)))
+        _log.info("%s", format_scorecard(tried[-1].scorecard))
+    if quantization != AUTO:
+        return tried[0]
+    chosen = min((one for one in tried if _holds(one, max_drop)), key=lambda one: one.scorecard["latency_ms"])
+    summary = [_summary(one, max_drop) for one in tried]
+    return dataclasses.replace(chosen, scorecard={**chosen.scorecard, "max_drop": max_drop, "tried": summary})
+
+
+def _holds(released: Released, max_drop: float) -> bool:
+    low, _ = released.scorecard["validation"]["difference_interval"]
+    # float32 is the network itself: it is left where every other file falls short.
+    return released.quantization == "float32" or 100 * low >= -max_drop
+
+
+def _summary(released: Released, max_drop: float) -> dict[str, Any]:
+    card = released.scorecard
+    keys = ("accuracy", "accuracy_interval", "macro_f1", "ece", "difference", "difference_interval", "agreement")
+    return {
+        "quantization": released.quantization,
+        **{key: card["validation"][key] for key in keys},
+        "size_bytes": card["size_bytes"],
+        "latency_ms": card["latency_ms"],
+        "within_max_drop": _holds(released, max_drop),
+    }
+
+
+def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.ndarray:
+    """Training images for calibration, drawn so that every class has its share of them, and at least one.
+
+    Args:
+        dataset: decoded.
+        count: how many, at least one for each class.
+        seed: of the draw.
+
+    Returns:
+        uint8 (about `count`, 48, 48); all training images if there are fewer.
+
+    Raises:
+        InputError: if there is no training image, or `count` is lower than the number of classes.
+    """
+    if not dataset.has("train"):
+        raise InputError(
+            f"no calibration images: {dataset.source} has no training images; name data with a train split by --data"
+        )
+    train = dataset.take("train").decoded()
+    assert train.images is not None
+    if count < train.num_classes:
+        raise InputError(
+            f"{count} calibration images: expected at least {train.num_classes}, one of each class (--num-calibration)"
+        )
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in range(train.num_classes):
+        rows = np.flatnonzero(train.labels == label)
+        share = max(1, round(count * len(rows) / len(train)))
+        chosen.append(rng.permutation(rows)[:share])
+    return train.images[rng.permutation(np.concatenate(chosen))]
+
+
+def _on_validation(predictor: Predictor, dataset: Dataset) -> _Reference:
+    if not dataset.has("validation"):
+        raise InputError(f"{dataset.source} has no validation images to score the export on: name other data by --data")
+    part = dataset.take("validation").decoded()
+    assert part.images is not None
+    about = {"source": part.source, "sha256": part.sha256, "synthetic": part.synthetic}
+    return _Reference(part.images, part.labels, predictor.predict(part.images), about)
+
+
+def synthetic_faces(class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The drawn faces of every scorecard: whoever has the file can measure their figures again, without any data.
+
+    Args:
+        class_names: of the model.
+
+    Returns:
+        uint8 (n, 48, 48) and their labels, int64 (n,), or None where a class is none of the seven emotions.
+    """
+    known = all(name in EMOTIONS for name in class_names)
+    drawn = np.array([EMOTIONS.index(name) for name in (class_names if known else EMOTIONS)])
+    labels = np.arange(_NUM_SYNTHETIC) % len(drawn)
+    return draw_faces(drawn[labels], _SYNTHETIC_SEED), labels if known else None
+
+
+def _on_synthetic(predictor: Predictor) -> _Reference:
+    images, labels = synthetic_faces(predictor.class_names)
+    return _Reference(images, labels, predictor.predict(images), {"source": "drawn faces", "seed": _SYNTHETIC_SEED})
+
+
+def _scorecard(quantization: str, data: bytes, references: Sequence[_Reference]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{quantization}.tflite"
+        path.write_bytes(data)
+        many, one = open_model(path), open_model(path, num_threads=1)
+    validation, synthetic = (_score(many, reference) for reference in references)
+    return {
+        "format": 1,
+        "quantization": quantization,
+        "class_names": list(many.class_names),
+        "size_bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "latency_ms": latency_ms(one, references[0].images[:1]),
+        "num_threads": 1,
+        "validation": validation,
+        "synthetic_faces": synthetic,
+        "quantization_details": many.metadata.get("quantization_details", {}),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def _score(predictor: Predictor, reference: _Reference) -> dict[str, Any]:
+    probabilities = predictor.predict(reference.images)
+    scores: dict[str, Any] = {**reference.about, "num_images": len(reference.images)}
+    if reference.labels is not None:
+        result = evaluation.evaluate(reference.labels, probabilities, predictor.class_names)
+        of_keras = evaluation.evaluate(reference.labels, reference.probabilities, predictor.class_names)
+        paired = evaluation.compare(reference.labels, probabilities, reference.probabilities)
+        scores |= {key: result[key] for key in ("accuracy", "accuracy_interval", "macro_f1")}
+        scores["ece"] = result["calibration"]["ece"]
+        scores |= {f"keras_{key}": of_keras[key] for key in ("accuracy", "macro_f1")}
+        scores |= {key: paired[key] for key in ("difference", "difference_interval")}
+    same = probabilities.argmax(axis=1) == reference.probabilities.argmax(axis=1)
+    return {
+        **scores,
+        "agreement": float(np.mean(same)),
+        "max_probability_difference": float(np.max(np.abs(probabilities - reference.probabilities))),
+    }
+
+
+def latency_ms(predictor: Predictor, image: np.ndarray) -> float:
+    """Median time of one prediction, after some that are not counted.
+
+    Args:
+        predictor: opened with one thread.
+        image: uint8 (1, 48, 48).
+    """
+    times = []
+    for _ in range(_NUM_WARM_UP + _NUM_TIMED):
+        start = time.perf_counter()
+        predictor.predict(image)
+        times.append(time.perf_counter() - start)
+    return round(1e3 * float(np.median(times[_NUM_WARM_UP:])), 4)
+
+
+def format_scorecard(scorecard: dict[str, Any]) -> str:
+    """One line on one file."""
+    scores = scorecard["validation"]
+    split = split_title("validation")
+    return (
+        f"{scorecard['quantization']}: {split} accuracy {scores['accuracy']:.2%} "
+        f"(Keras {scores['keras_accuracy']:.2%}), "
+        f"macro-F1 {scores['macro_f1']:.3f}, agreement {scores['agreement']:.2%}, "
+        f"{scorecard['size_bytes'] / 1e6:.2f} MB, {scorecard['latency_ms']:.3f} ms"
+    )
+
+
+def format_tried(scorecard: dict[str, Any]) -> str:
+    """Text of what `auto` tried, as a table; the chosen file is marked."""
+    lines = [
+        f"  {'':12} {'accuracy':>9} {'difference, 95 % interval':>28} {'macro-F1':>9} {'ECE':>6} {'agreement':>10} "
+        f"{'MB':>6} {'ms':>7}"
+    ]
+    for row in scorecard["tried"]:
+        low, high = row["difference_interval"]
+        mark = "*" if row["quantization"] == scorecard["quantization"] else " "
+        difference = f"{100 * row['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+        lines.append(
+            f"{mark} {row['quantization']:12} {row['accuracy']:9.2%} {difference:>28} {row['macro_f1']:9.3f} "
+            f"{row['ece']:6.3f} {row['agreement']:10.2%} {row['size_bytes'] / 1e6:6.2f} {row['latency_ms']:7.3f}"
+            f"{'' if row['within_max_drop'] else '  may lose more than allowed'}"
+        )
+    lines.append(
+        f"* the fastest that surely loses at most {scorecard['max_drop']:g} points against Keras on "
+        + split_title("validation")
+    )
+    return "\n".join(lines)
+
+
+def write_release(released: Released, path: Path, scorecard_path: Path) -> None:
+    """Writes file and scorecard, both or neither."""
+    with atomic_path(path) as file, atomic_path(scorecard_path) as card:
+        file.write_bytes(released.data)
+        card.write_text(json.dumps(released.scorecard, indent=2, allow_nan=False) + "\n")

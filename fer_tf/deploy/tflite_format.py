@@ -1,0 +1,217 @@
+"""What fer_tf changes in a converted .tflite: grey uint8 pixels as input, names, labels and metadata inside."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from typing import Any
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
+from fer_tf.task import IMAGE_SIZE
+
+INPUT_NAME = "images"
+OUTPUT_NAME = "probabilities"
+_SIGNATURE = "serving_default"
+_ALIGNMENT = 16  # bytes; the schema asks it of every buffer, and flatbuffers' Python code does not do it
+_METADATA_ENTRY = "TFLITE_METADATA"  # names and numbers below: metadata_schema.fbs of the LiteRT metadata convention
+_METADATA_IDENTIFIER = b"M001"
+_METADATA_PARSER_VERSION = "1.0.0"
+_IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
+_GRAYSCALE = 2
+_TENSOR_AXIS_LABELS = 2
+_EARLIEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # a constant: the same model gives the same bytes
+
+
+def parse(flatbuffer: bytes) -> Any:
+    """The model in a .tflite as a tree of objects that can be changed."""
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """An operator's name in the schema, such as CONV_2D."""
+    return flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex)
+
+
+class _AlignedBuffer(schema.BufferT):
+    def Pack(self, builder: flatbuffers.Builder) -> int:
+        builder.StartVector(1, len(self.data), _ALIGNMENT)
+        builder.head -= len(self.data)
+        builder.Bytes[builder.head : builder.head + len(self.data)] = bytes(self.data)
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
+
+
+def serialize(model: Any) -> bytes:
+    """The bytes of `parse`'s tree, every constant inside and aligned."""
+    for index, buffer in enumerate(model.buffers):
+        if buffer.data is not None and len(buffer.data):
+            model.buffers[index] = _AlignedBuffer()
+            model.buffers[index].data = buffer.data
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def take_grey_pixels(model: Any) -> None:
+    """Makes a graph with a float input take uint8 with scale 1 and zero point 0: the numbers are the pixels.
+
+    DEQUANTIZE and QUANTIZE do the conversion, not CAST: XNNPACK runs them, so that one partition holds the whole graph.
+
+    Args:
+        model: of `parse`; its input is float32 or already int8 by a QUANTIZE; changed in place.
+    """
+    graph = model.subgraphs[0]
+    index = graph.inputs[0]
+    pixels = graph.tensors[index]
+    floats = schema.TensorT()
+    floats.name, floats.shape, floats.type = b"pixels", list(pixels.shape), schema.TensorType.FLOAT32
+    pixels.type = schema.TensorType.UINT8
+    pixels.quantization = _quantization(1.0, 0)
+    readers = [operator for operator in graph.operators if index in operator.inputs]
+    if all(_is_exact_quantize(model, graph, operator) for operator in readers):
+        return  # uint8 -> int8 shifts by 128
+    graph.tensors.append(floats)
+    for operator in readers:
+        operator.inputs = [len(graph.tensors) - 1 if tensor == index else tensor for tensor in operator.inputs]
+    dequantize = schema.OperatorT()
+    dequantize.opcodeIndex = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
+    dequantize.inputs, dequantize.outputs = [index], [len(graph.tensors) - 1]
+    graph.operators.insert(0, dequantize)
+
+
+def _is_exact_quantize(model: Any, graph: Any, operator: Any) -> bool:
+    if operator_name(model, operator) != "QUANTIZE":
+        return False
+    quantization = graph.tensors[operator.outputs[0]].quantization
+    return list(quantization.scale) == [1.0] and list(quantization.zeroPoint) == [-128]
+
+
+def _quantization(scale: float, zero_point: int) -> Any:
+    quantization = schema.QuantizationParametersT()
+    quantization.scale, quantization.zeroPoint = [scale], [zero_point]
+    return quantization
+
+
+def _operator_code(model: Any, builtin: int) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if flatbuffer_utils.get_builtin_code_from_operator_code(code) == builtin:
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def name_ends(model: Any) -> None:
+    """Gives input, output and signature their names.
+
+    Args:
+        model: of `parse`; changed in place.
+    """
+    graph = model.subgraphs[0]
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = _SIGNATURE.encode(), 0
+    signature.inputs, signature.outputs = [], []
+    for name, index, maps in (
+        (INPUT_NAME, graph.inputs[0], signature.inputs),
+        (OUTPUT_NAME, graph.outputs[0], signature.outputs),
+    ):
+        graph.tensors[index].name = name.encode()
+        entry = schema.TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), index
+        maps.append(entry)
+    model.signatureDefs = [signature]
+
+
+def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
+    """The finished file: the flatbuffer, then a zip archive with the labels and the metadata.
+
+    Both follow the LiteRT metadata convention: a TFLITE_METADATA buffer that describes the tensors and names the
+    associated files, and these files appended as an archive, which any zip program opens.
+
+    Args:
+        model: of `parse`; changed in place.
+        metadata: JSON-able, with `class_names`.
+
+    Returns:
+        The file's bytes.
+    """
+    description = f"Facial expression of a 48x48 grey face: {', '.join(metadata['class_names'])}"
+    model.description = description.encode()
+    buffer = schema.BufferT()
+    buffer.data = _convention_metadata(description, str(metadata.get("license") or ""))
+    model.buffers.append(buffer)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = _METADATA_ENTRY.encode(), len(model.buffers) - 1
+    model.metadata = [*(model.metadata or []), entry]
+    flatbuffer = serialize(model)
+    metadata = {**metadata, "flatbuffer_sha256": hashlib.sha256(flatbuffer).hexdigest()}
+    archive = io.BytesIO(flatbuffer)
+    with zipfile.ZipFile(archive, "a") as writer:
+        for name, text in (
+            (LABELS_NAME, "\n".join(metadata["class_names"]) + "\n"),
+            (METADATA_NAME, json.dumps(metadata, indent=2) + "\n"),
+        ):
+            writer.writestr(zipfile.ZipInfo(name, _EARLIEST_ZIP_DATE), text)
+    return archive.getvalue()
+
+
+def _convention_metadata(description: str, licence: str) -> bytes:
+    """The TFLITE_METADATA buffer; the slots are the fields' positions in metadata_schema.fbs."""
+    builder = flatbuffers.Builder(1024)
+    text = builder.CreateString
+
+    def table(num_slots: int, offsets: dict[int, int], numbers: dict[int, int] | None = None) -> int:
+        builder.StartObject(num_slots)
+        for slot, offset in offsets.items():
+            builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        for slot, number in (numbers or {}).items():
+            builder.PrependUint8Slot(slot, number, 0)
+        return builder.EndObject()
+
+    def vector(*offsets: int) -> int:
+        builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+
+    builder.StartObject(2)  # ImageSize
+    builder.PrependUint32Slot(0, IMAGE_SIZE, 0)
+    builder.PrependUint32Slot(1, IMAGE_SIZE, 0)
+    size = builder.EndObject()
+    image = table(2, {1: size}, {0: _GRAYSCALE})  # ImageProperties
+    image_content = table(3, {1: image}, {0: _IMAGE_PROPERTIES})
+    pixels = table(7, {0: text(INPUT_NAME), 1: text("grey pixel values, 0 to 255, as they are"), 3: image_content})
+    labels = table(5, {0: text(LABELS_NAME), 1: text("one class a line")}, {2: _TENSOR_AXIS_LABELS})
+    score_content = table(3, {1: table(0, {})}, {0: _FEATURE_PROPERTIES})
+    scores = table(
+        7,
+        {
+            0: text(OUTPUT_NAME),
+            1: text("probability of each class"),
+            3: score_content,
+            6: vector(labels),
+        },
+    )
+    own = table(5, {0: text(METADATA_NAME), 1: text("classes, recipe, data, versions, as JSON")})
+    graph = table(9, {2: vector(pixels), 3: vector(scores)})
+    root = table(
+        8,
+        {
+            0: text("fer_tf"),
+            1: text(description),
+            3: vector(graph),
+            5: text(licence),
+            6: vector(own),
+            7: text(_METADATA_PARSER_VERSION),
+        },
+    )
+    builder.Finish(root, file_identifier=_METADATA_IDENTIFIER)
+    return bytes(builder.Output())

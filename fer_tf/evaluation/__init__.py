@@ -1,0 +1,24 @@
+"""Labels and probabilities -> metrics, calibration, comparison; NumPy, SciPy and scikit-learn only."""
+
+from fer_tf.evaluation.baselines import linear_baseline, majority_baseline
+from fer_tf.evaluation.calibration import (
+    apply_temperature,
+    calibration_check,
+    calibration_metrics,
+    calibration_verdict,
+    fit_temperature,
+    place_in_band,
+    undo_temperature,
+)
+from fer_tf.evaluation.comparison import compare
+from fer_tf.evaluation.metrics import evaluate, most_confident_errors
+from fer_tf.evaluation.scoring import format_split, score_split
+from fer_tf.evaluation.summary import format_calibration, format_comparison, format_report, format_summary
+from fer_tf.evaluation.views import tta_views
+
+__all__ = [
+    "apply_temperature", "calibration_check", "calibration_metrics", "calibration_verdict", "compare", "evaluate",
+    "fit_temperature", "format_calibration", "format_comparison", "format_report", "format_split", "format_summary",
+    "linear_baseline", "majority_baseline", "most_confident_errors", "place_in_band", "score_split", "tta_views",
+    "undo_temperature",
+]  # fmt: skip

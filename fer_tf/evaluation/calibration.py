@@ -1,0 +1,215 @@
+"""How far scores can be read as probabilities: calibration error, temperature scaling and its check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation.checks import NUM_RESAMPLES, checked
+
+NUM_BINS = 15  # as Guo et al. (2017)
+TINY = float(np.finfo(np.float32).tiny)  # a float32 softmax underflows to 0; its logarithm must stay finite
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+
+
+def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Says how far the scores can be read as probabilities.
+
+    Args:
+        labels: int (n,), in [0, C).
+        probabilities: float (n, C).
+
+    Returns:
+        `ece`: expected calibration error of the predicted class over `num_bins` bins of equal width (Naeini et al.
+        2015; Guo et al. 2017, arXiv 1706.04599). Biased upwards: a perfect model scores above 0 on a finite split.
+        `rms_error_debiased`: root mean square calibration error over the same bins, less its expected sampling noise
+        (Kumar et al. 2019, arXiv 1909.10155; a bin of one image counts as 0, a negative sum as 0).
+        `brier`: mean over images of the squared error summed over classes, in [0, 2] (Brier 1950).
+        `nll`: negative log-likelihood.
+        `bins`: for each bin `lower`, `upper`, `count`, mean `confidence`, `accuracy` (the last two None if empty).
+    """
+    labels, probabilities = checked(labels, probabilities, None)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    index = _bin_index(confidence)
+    count = np.bincount(index, minlength=NUM_BINS)
+    filled = np.maximum(count, 1)
+    mean_confidence = np.bincount(index, confidence, NUM_BINS) / filled
+    accuracy = np.bincount(index, correct, NUM_BINS) / filled
+    share = count / len(labels)
+    gap = accuracy - mean_confidence
+    noise = accuracy * (1 - accuracy) / np.maximum(count - 1, 1)
+    square = np.sum(share * np.where(count > 1, gap**2 - noise, 0.0))
+    one_hot = np.eye(probabilities.shape[1])[labels]
+    return {
+        "num_bins": NUM_BINS,
+        "ece": float(np.sum(share * np.abs(gap))),
+        "rms_error_debiased": float(np.sqrt(max(square, 0.0))),
+        "brier": float(np.mean(np.sum((probabilities - one_hot) ** 2, axis=1))),
+        "nll": _nll(labels, _log(probabilities)),
+        "bins": [
+            {
+                "lower": b / NUM_BINS,
+                "upper": (b + 1) / NUM_BINS,
+                "count": int(count[b]),
+                "confidence": float(mean_confidence[b]) if count[b] else None,
+                "accuracy": float(accuracy[b]) if count[b] else None,
+            }
+            for b in range(NUM_BINS)
+        ],
+    }
+
+
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Finds the temperature with the highest likelihood (Guo et al. 2017, arXiv 1706.04599).
+
+    Log-probabilities serve as logits: they differ by a constant per image, which softmax removes.
+
+    Args:
+        labels: int (n,), in [0, C); of the validation split only.
+        probabilities: float (n, C).
+
+    Returns:
+        T in [0.05, 20]; logits are to be divided by it. Above 1 the model was too sure.
+    """
+    from scipy.optimize import minimize_scalar
+
+    labels, probabilities = checked(labels, probabilities, None)
+    logits = _log(probabilities)
+    found = minimize_scalar(
+        lambda log_t: _nll(labels, logits / np.exp(log_t)), bounds=np.log(TEMPERATURE_BOUNDS), method="bounded"
+    )
+    # The minimiser never tries T = 1 itself; a tie keeps the model as it is.
+    return float(np.exp(found.x)) if found.fun < _nll(labels, logits) else 1.0
+
+
+def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Gives the probabilities of the same logits divided by `temperature`.
+
+    Args:
+        probabilities: float (n, C).
+        temperature: above 0.
+
+    Returns:
+        float64 (n, C); the order of the classes in a row stays.
+    """
+    _check_temperature(temperature)
+    return np.exp(_log_softmax(_log(probabilities) / temperature))
+
+
+def undo_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Gives the probabilities as they were before `apply_temperature`, or before the same was folded into a model."""
+    _check_temperature(temperature)
+    return apply_temperature(probabilities, 1 / temperature)
+
+
+def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+    """Tests temperature scaling on images that did not choose it: fitted on one half, measured on the other, both ways.
+
+    The calibration error is set against that of a perfectly calibrated model with the same scores: its labels are drawn
+    from the predicted probabilities. Below the band is no fault.
+
+    Args:
+        labels: int (n,), in [0, C); of the validation split.
+        probabilities: float (n, C), before temperature scaling.
+        seed: of the halves and of the simulation.
+
+    Returns:
+        `halves`: for each half `num_images`, `temperature` (fitted on the other half), `ece_before`, `ece_after`,
+        `band` (95 % of the simulated errors), `inside_band` (not above it), `nll_before`, `nll_after`; `passed`:
+        neither half lies above its band and the likelihood over both is no worse.
+    """
+    labels, probabilities = checked(labels, probabilities, None)
+    if len(labels) < 4:
+        raise InputError(f"calibration_check got {len(labels)} images; expected at least 4 to make two halves")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # taking every other image keeps the class shares
+    first, second = np.sort(order[::2]), np.sort(order[1::2])
+    halves = []
+    for fit, held_out in ((first, second), (second, first)):
+        temperature = fit_temperature(labels[fit], probabilities[fit])
+        scaled = apply_temperature(probabilities[held_out], temperature)
+        before = calibration_metrics(labels[held_out], probabilities[held_out])
+        after = calibration_metrics(labels[held_out], scaled)
+        low, high = np.quantile(_simulated_ece(scaled.max(axis=1), rng), (0.025, 0.975))
+        halves.append(
+            {
+                "num_images": len(held_out),
+                "temperature": temperature,
+                "ece_before": before["ece"],
+                "ece_after": after["ece"],
+                "band": [float(low), float(high)],
+                "inside_band": bool(after["ece"] <= high),
+                "nll_before": before["nll"],
+                "nll_after": after["nll"],
+            }
+        )
+    gain = sum(half["num_images"] * (half["nll_before"] - half["nll_after"]) for half in halves)
+    return {"halves": halves, "passed": all(half["inside_band"] for half in halves) and gain >= 0}
+
+
+def place_in_band(half: Mapping[str, Any]) -> str:
+    """Where one half's calibration error lies after scaling: inside, below or above its band."""
+    low, high = half["band"]
+    return "above" if half["ece_after"] > high else "below" if half["ece_after"] < low else "inside"
+
+
+def calibration_verdict(check: Mapping[str, Any]) -> str:
+    """One sentence on whether the check is passed, and if not, why.
+
+    Args:
+        check: as returned by `calibration_check`.
+    """
+    halves = check["halves"]
+    sizes = [half["num_images"] for half in halves]
+    before, after = (np.average([half[key] for half in halves], weights=sizes) for key in ("nll_before", "nll_after"))
+    likelihood = f"negative log-likelihood over both halves {before:.4f} before, {after:.4f} after"
+    if check["passed"]:
+        return f"Passed: neither calibration error lies above its band, and the likelihood is no worse ({likelihood})."
+    above = [number for number, half in enumerate(halves, start=1) if not half["inside_band"]]
+    faults = []
+    if len(above) == 1:
+        faults.append(f"the calibration error of half {above[0]} lies above its band")
+    elif above:
+        faults.append("the calibration errors of both halves lie above their bands")
+    if after > before:
+        faults.append(f"the likelihood is worse ({likelihood})")
+    return f"Not passed: {' and '.join(faults)}."
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0 < temperature < np.inf:
+        raise InputError(f"temperature is {temperature}; expected a number above 0")
+
+
+def _bin_index(confidence: np.ndarray) -> np.ndarray:
+    """Bins (0, 1/15], (1/15, 2/15], ...: the upper edge belongs to its bin."""
+    return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+
+
+def _simulated_ece(confidence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Calibration errors (resamples,) of models whose top class is right with just the probability that they give."""
+    index = _bin_index(confidence)
+    expected = np.bincount(index, confidence, NUM_BINS)
+    errors = np.empty(NUM_RESAMPLES)
+    for i in range(NUM_RESAMPLES):
+        right = rng.random(len(confidence)) < confidence
+        errors[i] = np.abs(np.bincount(index, right, NUM_BINS) - expected).sum() / len(confidence)
+    return errors
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), TINY))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _nll(labels: np.ndarray, logits: np.ndarray) -> float:
+    return -float(_log_softmax(logits)[np.arange(len(labels)), labels].mean())

@@ -1,0 +1,53 @@
+"""Two models on the same images: paired difference, McNemar's test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.evaluation.checks import NUM_RESAMPLES, checked, percentile_interval
+
+
+def compare(
+    labels: np.ndarray, probabilities_a: np.ndarray, probabilities_b: np.ndarray, *, seed: int = 0
+) -> dict[str, Any]:
+    """Compares two models on the same images.
+
+    Args:
+        labels: int (n,), in [0, C).
+        probabilities_a: float (n, C), of the first model.
+        probabilities_b: float (n, C), of the second model.
+        seed: of the bootstrap.
+
+    Returns:
+        `num_images`, `accuracy_a`, `accuracy_b`, `difference` (a - b), `difference_interval` (95 %, paired bootstrap),
+        `only_a` and `only_b` (images that one model alone gets right), `p_value` (McNemar's exact two-sided test),
+        `agreement` (share of images with the same predicted class).
+    """
+    from scipy.stats import binomtest
+
+    labels, probabilities_a = checked(labels, probabilities_a, None)
+    labels, probabilities_b = checked(labels, probabilities_b, None)
+    if probabilities_a.shape != probabilities_b.shape:
+        classes = probabilities_a.shape[1], probabilities_b.shape[1]
+        raise InputError(f"the two models have {classes[0]} and {classes[1]} classes; expected the same classes")
+    top_a, top_b = probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)
+    right_a, right_b = top_a == labels, top_b == labels
+    num_images = len(labels)
+    only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
+    # Resampling images with replacement only changes how often each of these three outcomes is drawn.
+    shares = np.array([only_a, only_b, num_images - only_a - only_b]) / num_images
+    drawn = np.random.default_rng(seed).multinomial(num_images, shares, size=NUM_RESAMPLES)
+    return {
+        "num_images": num_images,
+        "accuracy_a": float(right_a.mean()),
+        "accuracy_b": float(right_b.mean()),
+        "difference": (only_a - only_b) / num_images,
+        "difference_interval": percentile_interval((drawn[:, 0] - drawn[:, 1]) / num_images),
+        "only_a": only_a,
+        "only_b": only_b,
+        "p_value": float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0,
+        "agreement": float(np.mean(top_a == top_b)),
+    }

@@ -1,0 +1,76 @@
+"""All figures of one model on one split, as they stand in metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fer_tf.data.dataset import Dataset
+
+
+def score_split(
+    probabilities: np.ndarray,
+    part: Dataset,
+    split: str,
+    *,
+    train_hashes: Sequence[str] | None = None,
+    temperature: float | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All figures of one model on one split, as they stand in metrics.json.
+
+    Args:
+        probabilities: float (n, C), of `part`'s images in their order.
+        part: the decoded rows of the split.
+        split: its name.
+        train_hashes: `data.audit.image_hashes` of the training images; without them copies are not told apart.
+        temperature: that is folded into the model.
+        seed: of the intervals.
+
+    Returns:
+        What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
+        `calibration_check`.
+    """
+    import numpy as np
+
+    from fer_tf.data.audit import image_hashes
+    from fer_tf.evaluation.calibration import calibration_check, undo_temperature
+    from fer_tf.evaluation.metrics import evaluate
+    from fer_tf.task import SELECTION_SPLIT
+
+    assert part.images is not None
+    has_twin = None
+    if train_hashes is not None and split != "train":
+        known = set(train_hashes)
+        has_twin = np.array([digest in known for digest in image_hashes(part.images)])
+    result = evaluate(
+        part.labels, probabilities, part.class_names, seed=seed, has_twin=has_twin, temperature=temperature
+    )
+    if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
+        result["calibration_check"] = calibration_check(
+            part.labels, undo_temperature(probabilities, temperature), seed=seed
+        )
+    return result
+
+
+def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: str) -> str:
+    """Text of one model's figures on one split under a heading that says which.
+
+    Args:
+        result: as returned by `score_split`.
+        part: the rows of the split.
+        split: its name.
+        model_name: what the heading calls the model.
+    """
+    from fer_tf.evaluation.summary import format_calibration, format_report
+    from fer_tf.task import split_title
+
+    kind = "synthetic faces" if part.synthetic else part.source
+    heading = f"{model_name} on {split_title(split)}: {len(part):,} images, {kind}"
+    text = f"{heading}\n{'=' * len(heading)}\n\n{format_report(result)}"
+    if "calibration_check" in result:
+        text += "\n" + format_calibration(result["calibration_check"])
+    return text

@@ -1,0 +1,94 @@
+"""The Python call for face crops: opens a model once, then ranks emotions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf import artifacts
+from fer_tf.errors import InputError
+from fer_tf.inference.opening import open_model
+from fer_tf.inference.predictor import rank
+from fer_tf.task import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    ImageLike = np.ndarray | Image.Image | str | os.PathLike[str]
+
+
+class EmotionClassifier:
+    """Emotions of face crops, from Python: opens a model once, then answers for images of any size, from any thread."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, num_threads: int | None = None) -> None:
+        """Opens the model.
+
+        Args:
+            path: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+            num_threads: how many images a .tflite works on at the same time.
+
+        Raises:
+            InputError: if there is no such model or it breaks fer_tf's contract.
+        """
+        self._predictor = open_model(
+            artifacts.shipped_model(".tflite") if path is None else path, num_threads=num_threads
+        )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._predictor.class_names
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self._predictor.metadata
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
+        """Probabilities of one face crop or of many.
+
+        Args:
+            images: one crop or an iterable of crops, each a path, a PIL image, or a uint8 array (height, width),
+                (height, width, 1) or RGB (height, width, 3), values in [0, 255]; or one uint8 array of n such crops.
+                An array of three axes whose last has length 1 or 3 is one crop; length 4 (RGBA) is refused.
+
+        Returns:
+            float32 (n, classes); n is 1 for a single crop. Each row sums to 1.
+
+        Raises:
+            InputError: if a file cannot be read as a picture or an array has another type or shape.
+        """
+        return self._predictor.predict(_as_crops(images))
+
+    def classify(self, images: ImageLike | Iterable[ImageLike]) -> list[list[tuple[str, float]]]:
+        """Ranked emotions of one face crop or of many: `predict` with names, the most likely first.
+
+        Args:
+            images: as for `predict`.
+
+        Returns:
+            For each crop (one list for a single crop) its (class name, score) pairs.
+        """
+        return [rank(row, self.class_names) for row in self.predict(images)]
+
+
+def _as_crops(images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
+    if isinstance(images, np.ndarray):
+        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
+        if not one and (images.ndim not in (3, 4) or images.shape[-1] == 4):  # no crop is 4 pixels wide: RGBA is meant
+            raise InputError(f"array of shape {images.shape}: expected (height, width[, 1 or 3]), or n of these")
+        crops = images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE) and images.shape[3:] in ((), (1,))
+        if crops and not one and images.dtype == np.uint8:
+            return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+        images = [images] if one else images
+    elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
+        images = [images]
+    found = [_as_crop(image) for image in images]
+    return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+
+
+def _as_crop(image: ImageLike) -> np.ndarray:
+    from fer_tf import faces
+
+    return faces.to_grey48(faces.open_image(image) if isinstance(image, (str, os.PathLike)) else image)

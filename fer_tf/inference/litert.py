@@ -1,0 +1,180 @@
+"""Predictions of a .tflite by the LiteRT interpreter, without TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import queue
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fer_tf import artifacts
+from fer_tf.errors import InputError
+from fer_tf.inference.contract import check_tflite
+from fer_tf.inference.predictor import checked_images
+from fer_tf.task import IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+_MAX_CHUNK = 32  # images that a thread takes at a time: threads of unequal speed then end together
+_MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # 32-bit signed offsets: no flatbuffer is larger
+
+
+class LiteRTPredictor:
+    """A .tflite of fer_tf under the LiteRT interpreter; may be used from several threads at once."""
+
+    def __init__(self, path: Path, *, num_threads: int) -> None:
+        """Checks the file and starts the first interpreter.
+
+        Raises:
+            InputError: if the file is missing or breaks fer_tf's contract.
+        """
+        self._content = _read_model(path)
+        num_classes = check_tflite(self._content, str(path))
+        self.metadata = artifacts.read_metadata(path)
+        self.class_names = tuple(self.metadata["class_names"])
+        if len(self.class_names) != num_classes:
+            raise InputError(
+                f"{path} names {len(self.class_names)} classes but its output has {num_classes} values: export it again"
+            )
+        _check_sha256(self._content, self.metadata, path)
+        self._path = path
+        self._num_threads = num_threads
+        self._lock = threading.Lock()
+        self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
+        self._num_started = 0
+        self._executor: ThreadPoolExecutor | None = None
+        with without_native_log():
+            self._idle.put(self._start())
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of grey crops; a batch is spread over the threads.
+
+        Args:
+            images: uint8 (n, 48, 48), pixel values in [0, 255].
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            InputError: if `images` has another type or shape.
+        """
+        images = checked_images(images)
+        num_images = len(images)
+        probabilities = np.empty((num_images, len(self.class_names)), np.float32)
+        chunk = min(_MAX_CHUNK, math.ceil(num_images / self._num_threads))
+        if chunk < num_images:
+            starts = range(0, num_images, chunk)
+            parts = [(images[start : start + chunk], probabilities[start : start + chunk]) for start in starts]
+            for _ in self._threads().map(self._predict_into, *zip(*parts, strict=True)):
+                pass
+        elif num_images:
+            self._predict_into(images, probabilities)
+        return probabilities
+
+    def _predict_into(self, images: np.ndarray, probabilities: np.ndarray) -> None:
+        interpreter = self._borrow()
+        try:
+            for index, image in enumerate(images):
+                probabilities[index] = interpreter(image)
+        finally:
+            self._idle.put(interpreter)
+
+    def _borrow(self) -> _Interpreter:
+        with contextlib.suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._lock:
+            if self._num_started < self._num_threads:
+                return self._start()
+        return self._idle.get()
+
+    def _start(self) -> _Interpreter:
+        interpreter = _Interpreter(self._content, str(self._path))
+        self._num_started += 1
+        return interpreter
+
+    def _threads(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # a single prediction starts faster without it
+
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self._num_threads, thread_name_prefix="fer_tf")
+            return self._executor
+
+
+class _Interpreter:
+    """One LiteRT interpreter on one thread. Invoking it releases Python's lock, so several run side by side."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
+            self._input = self._interpreter.get_input_details()[0]["index"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+            self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # some damage shows when the operators run
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
+            raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input, image.reshape(1, IMAGE_SIZE, IMAGE_SIZE, 1))
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)[0]
+
+
+_native_log_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_native_log() -> Iterator[None]:
+    """Sends the process's stderr nowhere: LiteRT writes to it from C++, by no logger, when a model is first opened.
+
+    Not for the interpreters that threads start later: they are silent, and other threads' messages would be lost.
+    """
+    with _native_log_lock:
+        try:
+            kept = os.dup(2)
+        except OSError:  # a process without stderr
+            yield
+            return
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_FLATBUFFER_BYTES:
+            size = path.stat().st_size
+            raise InputError(f"{path} has {size:,} bytes: a .tflite has at most {_MAX_FLATBUFFER_BYTES:,}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"no model file at {path}: give the path of a .tflite that fer_tf wrote") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _check_sha256(content: bytes, metadata: dict[str, Any], path: Path) -> None:
+    """Compares the flatbuffer, the part before the appended archive, with the metadata's digest, if there is one."""
+    if (expected := metadata.get("flatbuffer_sha256")) is None:
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        end = min(member.header_offset for member in archive.infolist())
+    if hashlib.sha256(memoryview(content)[:end]).hexdigest() != expected:
+        raise InputError(f"{path} is damaged (its SHA-256 is not that of the export): copy or export it again")

@@ -1,0 +1,204 @@
+"""The network: EfficientNet-B0's backbone and a head, and what is trainable in each phase."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from fer_tf.errors import InputError
+from fer_tf.model.weights import BACKBONE, load_backbone_weights
+
+_KERAS_STOCHASTIC_DEPTH = 0.2  # what keras.applications builds in
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made in the block compute in this policy; the policy before is put back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_backbone(
+    image_size: int, *, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99, stem_stride: int = 2
+) -> keras.Model:
+    """EfficientNet-B0 without its top, randomly initialised.
+
+    The Keras constructor has neither stochastic depth nor momentum nor stride; cloning its layers with other settings
+    has, and leaves a plain functional model that `load_model` opens by itself.
+
+    Args:
+        image_size: side of the input, pixels.
+        stochastic_depth: drop rate of the last residual block.
+        batch_norm_momentum: share of the old moving statistic kept at each step.
+        stem_stride: stride of the first convolution, 1 or 2.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> features (batch, h, w, 1280).
+    """
+    original = keras.applications.EfficientNetB0(
+        include_top=False, weights=None, input_shape=(image_size, image_size, 3), name=BACKBONE
+    )
+
+    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        settings = layer.get_config()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            settings["momentum"] = batch_norm_momentum
+        elif isinstance(layer, keras.layers.Dropout):
+            settings["rate"] *= stochastic_depth / _KERAS_STOCHASTIC_DEPTH
+        elif layer.name == "stem_conv" and stem_stride == 1:
+            settings["strides"] = (1, 1)
+        elif layer.name == "stem_conv_pad" and stem_stride == 1:
+            settings["padding"] = ((1, 1), (1, 1))  # the 3x3 kernel's, now that no row is skipped
+        return layer.__class__.from_config(settings)
+
+    return keras.models.clone_model(original, clone_function=clone)
+
+
+def build_model(
+    num_classes: int,
+    *,
+    image_size: int = 224,
+    dropout: float = 0.3,
+    stochastic_depth: float = 0.2,
+    batch_norm_momentum: float = 0.99,
+    stem_stride: int = 2,
+    weights: str = "none",
+) -> keras.Model:
+    """The classifier: backbone, global average pooling, dropout, one dense layer of logits, softmax.
+
+    Args:
+        num_classes: at least 2.
+        image_size: side of the input, pixels.
+        dropout: share of pooled features dropped while training.
+        stochastic_depth: drop rate of the last residual block.
+        batch_norm_momentum: share of the old moving statistic kept at each step.
+        stem_stride: stride of the first convolution, 1 or 2.
+        weights: of the backbone: see `load_backbone_weights`.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> float32 probabilities (batch, num_classes).
+
+    Raises:
+        InputError: for fewer than two classes, or weights that cannot be had.
+    """
+    if num_classes < 2:
+        raise InputError(
+            f"{num_classes} class: a classifier needs at least 2; add classes or choose others by --classes"
+        )
+    backbone = build_backbone(
+        image_size,
+        stochastic_depth=stochastic_depth,
+        batch_norm_momentum=batch_norm_momentum,
+        stem_stride=stem_stride,
+    )
+    load_backbone_weights(backbone, weights)
+    inputs = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
+    x = backbone(inputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, 1280)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    # float32 whatever the policy: a softmax in half precision loses the small probabilities.
+    x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, outputs, name="fer_tf")
+
+
+def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> None:
+    """What the optimiser may change; the head always.
+
+    Args:
+        model: of `build_model`.
+        backbone: whether the backbone's layers train.
+        batch_norm: whether its BatchNorm layers do; one that does not keeps its statistics too.
+    """
+    network = model.get_layer(BACKBONE)
+    network.trainable = backbone
+    if backbone and not batch_norm:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+
+
+class InferenceMode(keras.layers.Layer):
+    """Calls a network as for inference whatever the step.
+
+    Calling it with `training=False` while building a functional model does not hold: the model hands its own `training`
+    on to every layer. Without this a frozen backbone's stochastic depth stays active.
+    """
+
+    def __init__(self, network: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = network
+
+    def call(self, inputs: Any) -> Any:
+        return self.network(inputs, training=False)
+
+
+class LogitAdjustment(keras.layers.Layer):
+    """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment)."""
+
+    def __init__(self, offset: np.ndarray, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._offset = offset
+
+    def call(self, logits: Any, training: bool = False) -> Any:
+        return logits + keras.ops.cast(self._offset, logits.dtype) if training else logits
+
+
+def logits_model(
+    model: keras.Model, *, frozen_backbone: bool = False, logit_offset: np.ndarray | None = None
+) -> keras.Model:
+    """The same layers up to the logits, as the training loop calls them.
+
+    Args:
+        model: of `build_model`.
+        frozen_backbone: the backbone runs in inference mode whatever the step.
+        logit_offset: float32 (classes,), added to the logits while training only.
+
+    Returns:
+        A model float32 (batch, image_size, image_size, 3) -> float32 logits (batch, classes).
+    """
+    inputs = keras.Input(model.input_shape[1:], dtype="float32")
+    backbone = model.get_layer(BACKBONE)
+    x = InferenceMode(backbone, dtype="float32")(inputs) if frozen_backbone else backbone(inputs)
+    return keras.Model(inputs, _head(model, model.get_layer("pooling")(x), logit_offset))
+
+
+def features_model(model: keras.Model) -> keras.Model:
+    """The frozen backbone alone: float32 (batch, image_size, image_size, 3) -> pooled features (batch, 1280)."""
+    inputs = keras.Input(model.input_shape[1:], dtype="float32")
+    return keras.Model(
+        inputs, model.get_layer("pooling")(InferenceMode(model.get_layer(BACKBONE), dtype="float32")(inputs))
+    )
+
+
+def head_model(model: keras.Model, *, logit_offset: np.ndarray | None = None) -> keras.Model:
+    """The head alone, for features that were computed once: (batch, 1280) -> float32 logits (batch, classes)."""
+    inputs = keras.Input(model.get_layer("pooling").output.shape[1:], dtype="float32")
+    return keras.Model(inputs, _head(model, inputs, logit_offset))
+
+
+def _head(model: keras.Model, features: Any, logit_offset: np.ndarray | None) -> Any:
+    logits = model.get_layer("logits")(model.get_layer("dropout")(features))
+    return logits if logit_offset is None else LogitAdjustment(logit_offset, dtype="float32")(logits)
+
+
+def fold_temperature(model: keras.Model, temperature: float) -> None:
+    """Divides the logits by a temperature for good (Guo et al., On calibration of modern neural networks, 2017).
+
+    Args:
+        model: of `build_model`; the dense layer's kernel and bias are changed, so every export shows calibrated scores.
+        temperature: above 0; above 1 makes scores less confident.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature {temperature}: expected a finite number above 0")
+    logits = model.get_layer("logits")
+    logits.set_weights([value / temperature for value in logits.get_weights()])

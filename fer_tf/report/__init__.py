@@ -1,0 +1,1 @@
+"""Text and figures of a run, and of runs side by side."""

@@ -1,0 +1,115 @@
+"""The state of the last finished epoch, its files, and the history of all epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_tf.artifacts import RunDirectory, atomic_path
+from fer_tf.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+HISTORY_COLUMNS = (
+    "phase", "epoch", "image_size", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class TrainState:
+    """All that the next epoch depends on, as of the last finished epoch.
+
+    Attributes:
+        phase: 1 or 2.
+        epoch: finished epochs of that phase.
+        weights: the model's variables, in Keras's order.
+        optimizer: the optimiser's variables; empty at the start of a phase.
+        average: the moving average of the weights; empty without one.
+        counters: of ReduceLROnPlateau, early stopping and the moving average.
+        best: {"val_accuracy", "phase", "epoch"} of the weights in best.npz; empty before the first.
+        history: one row a finished epoch, keys as `HISTORY_COLUMNS`.
+        stopped: whether early stopping ended phase 2.
+        precision: the policy that the run started with; `auto` would mean another one on another machine.
+    """
+
+    phase: int
+    epoch: int = 0
+    weights: list[np.ndarray] = dataclasses.field(default_factory=list)
+    optimizer: list[np.ndarray] = dataclasses.field(default_factory=list)
+    average: list[np.ndarray] = dataclasses.field(default_factory=list)
+    counters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    stopped: bool = False
+    precision: str = ""
+
+    _ARRAYS = ("weights", "optimizer", "average")
+    _PLAIN = ("phase", "epoch", "counters", "best", "history", "stopped", "precision")
+
+    def save(self, run: RunDirectory) -> None:
+        """Writes the state; the one before stays as the file to fall back on."""
+        arrays = {f"{name}_{i:04d}": value for name in self._ARRAYS for i, value in enumerate(getattr(self, name))}
+        plain = json.dumps({name: getattr(self, name) for name in self._PLAIN})
+        with atomic_path(run.state) as temporary:
+            np.savez(temporary, **arrays, plain=np.frombuffer(plain.encode(), np.uint8))
+            if run.state.exists():
+                run.state.replace(run.previous_state)
+
+    @classmethod
+    def load(cls, run: RunDirectory) -> TrainState | None:
+        """The newest state that is whole; None where a run stopped before its first epoch ended.
+
+        Raises:
+            InputError: if there are states and none can be read.
+        """
+        found = [path for path in (run.state, run.previous_state) if path.exists()]
+        for path in found:
+            try:
+                return cls._read(path)
+            except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                logger.warning("%s cannot be read (%s): trying the one before", path, error)
+        if found:
+            raise InputError(f"no readable training state in {run.path}: start again with another --run")
+        return None
+
+    @classmethod
+    def _read(cls, path: Path) -> TrainState:
+        with np.load(path, allow_pickle=False) as file:
+            names = sorted(file.files)
+            values = json.loads(file["plain"].tobytes())
+            values |= {kind: [file[name] for name in names if name.startswith(f"{kind}_")] for kind in cls._ARRAYS}
+            return cls(**values)
+
+
+def variable_values(variables: list[Any]) -> list[np.ndarray]:
+    # A copy: on a CPU the array may be the variable's own memory, which the next step overwrites.
+    return [np.array(variable) for variable in variables]
+
+
+def assign_variables(variables: list[Any], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def save_weights(path: Path, weights: list[np.ndarray]) -> None:
+    """Writes a model's weights in Keras's order as .npz."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, *weights)
+
+
+def load_weights(path: Path) -> list[np.ndarray]:
+    """Reads what `save_weights` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return [file[f"arr_{i}"] for i in range(len(file.files))]
+
+
+def history_csv(rows: list[dict[str, Any]]) -> str:
+    """The history as CSV text, one row an epoch over both phases."""
+    lines = [",".join(str(row.get(name, "")) for name in HISTORY_COLUMNS) for row in rows]
+    return "\n".join([",".join(HISTORY_COLUMNS), *lines]) + "\n"

@@ -1,0 +1,52 @@
+"""Training targets: class weights, one-hot labels, label smoothing, and the teachers' share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fer_tf.config import Config
+
+
+def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> np.ndarray:
+    """The weight of each class in the loss.
+
+    Args:
+        labels: int (n,), of the training images.
+        num_classes: length of the result.
+        kind: `balanced` (n / (classes x count), scikit-learn's), `sqrt` (its square root), `none` (1).
+
+    Returns:
+        float32 (num_classes,); a class without an image weighs 0 under `balanced` and `sqrt`.
+    """
+    if kind == "none":
+        return np.ones(num_classes, np.float32)
+    count = np.bincount(labels, minlength=num_classes)
+    balanced = np.where(count > 0, len(labels) / (num_classes * np.maximum(count, 1)), 0.0)
+    return (np.sqrt(balanced) if kind == "sqrt" else balanced).astype(np.float32)
+
+
+def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """float32 (n, num_classes)."""
+    return np.eye(num_classes, dtype=np.float32)[labels]
+
+
+def soft_targets(config: Config, labels: np.ndarray, num_classes: int, taught: np.ndarray | None = None) -> np.ndarray:
+    """What the network is to answer for each training image, before mixing.
+
+    Args:
+        config: label_smoothing, distillation_weight and distillation_temperature are read.
+        labels: int (n,).
+        num_classes: C.
+        taught: float (n, C), the teachers' mean probabilities; None without teachers.
+
+    Returns:
+        float32 (n, C), each row summing to 1.
+    """
+    targets = one_hot(labels, num_classes)
+    if config.label_smoothing:
+        targets = targets * (1 - config.label_smoothing) + config.label_smoothing / num_classes
+    if taught is not None:
+        soft = np.maximum(taught, 1e-7) ** (1 / config.distillation_temperature)
+        soft /= soft.sum(axis=1, keepdims=True)
+        targets = (1 - config.distillation_weight) * targets + config.distillation_weight * soft
+    return targets.astype(np.float32)
