@@ -210,6 +210,11 @@ class RunDirectory:
         self.weights_licence = self.path / "LICENSE-WEIGHTS"
         self.checksums = self.path / "SHA256SUMS"
         self.tensorboard = self.path / "tensorboard"
+        self.seeds = self.path / "seeds.json"  # of a folder that holds the runs of several seeds
+
+    def of_seed(self, seed: int) -> RunDirectory:
+        """Return the run of one seed inside this folder."""
+        return RunDirectory(self.path / f"seed-{seed}")
 
     def has_state(self) -> bool:
         """Whether an epoch was finished."""

@@ -200,3 +200,12 @@ def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> C
                 + (f": did you mean {near[0]!r}?" if near else ": see train --help for all settings")
             )
     return dataclasses.replace(base or Config(), **values)
+
+
+def __getattr__(name: str) -> Any:
+    """Give the recipes under the place that they had in version 0.1."""
+    from fer_tf import recipes
+
+    if name in ("RECIPES", "recipe") or name in {key.upper() for key in recipes.RECIPES}:
+        return getattr(recipes, name)
+    raise AttributeError(f"module 'fer_tf.config' has no attribute {name!r}")

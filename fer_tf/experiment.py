@@ -1,82 +1,387 @@
-"""What `train` does once the weights are found: calibrates, saves, scores, exports, reports."""
+"""One training run from its settings to its report: train, calibrate, save once, score, export, report.
+
+Training, evaluation, inference and export do not know one another; they meet here. Python users and the command
+`train` call the same functions.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import importlib.util
 import logging
-from collections.abc import Sequence
+import logging.handlers
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_tf.artifacts import RunDirectory, atomic_path, save_keras, write_bytes, write_json, write_text
+from fer_tf.artifacts import (
+    SCHEMA_VERSION,
+    RunDirectory,
+    atomic_path,
+    check_schema_version,
+    read_json,
+    save_keras,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from fer_tf.config import Config
 from fer_tf.data.dataset import Dataset
-from fer_tf.deploy.model_card import MODEL_LICENSE
+from fer_tf.data.recorded import describe_data, public_description, run_config, run_data
+from fer_tf.errors import InputError
+from fer_tf.machine import commit, machine, start_keras, versions
 from fer_tf.task import SPLITS, split_title
+from fer_tf.text import duration
 
 if TYPE_CHECKING:
     import keras
 
-    from fer_tf.inference.predictor import Predictor
+    from fer_tf.inference import Predictor
+    from fer_tf.training.checkpoint import TrainState
 
 logger = logging.getLogger(__name__)
 
-_ERRORS_SHOWN = 24
+DEFAULT_QUANTIZATIONS = ("float32",)
+_MAX_LOG_BYTES = 4 << 20  # then log.txt becomes log.txt.1 and begins anew: some 20,000 epochs
+_NUM_ERRORS_SHOWN = 24
 _LINEAR_BASELINE_IMAGES = 8000  # a logistic regression on more pixels takes longer than the demo itself
 
 
-def finish(
+@dataclasses.dataclass(frozen=True)
+class ExperimentResult:
+    """What a run ended with.
+
+    Attributes:
+        run: its folder, with the path of each file.
+        metrics: the contents of metrics.json.
+        report_text: per-class tables and confusion matrices of the Keras model, as in report.txt.
+        synthetic: whether the faces were drawn by a program.
+    """
+
+    run: RunDirectory
+    metrics: dict[str, Any]
+    report_text: str
+    synthetic: bool
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits that were scored."""
+        return list(self.metrics["keras"])
+
+    def scores(self, key: str) -> dict[str, float]:
+        """Return one figure of the Keras model, such as `accuracy` or `macro_f1`, for each split."""
+        return {split: found[key] for split, found in self.metrics["keras"].items()}
+
+    def files(self) -> list[Path]:
+        """Return every file of the run."""
+        return self.run.files()
+
+    def summary(self) -> str:
+        """Return a line for each file and split, and a line for each baseline."""
+        kind = "synthetic " if self.synthetic else ""
+        scored = [(self.run.model.name, self.metrics["keras"])]
+        scored += [(self.run.tflite(name).name, found) for name, found in self.metrics["tflite"].items()]
+        lines = [
+            f"{name}: {kind}{split_title(split)} accuracy {found[split]['accuracy']:.2%}, "
+            f"macro-F1 {found[split]['macro_f1']:.3f}"
+            for name, found in scored
+            for split in self.splits
+        ]
+        lines += [
+            f"baseline, {name}: {kind}{self.splits[-1]} accuracy {accuracy:.2%}"
+            for name, accuracy in self.metrics.get("baselines", {}).items()
+        ]
+        return "\n".join(lines)
+
+
+def run_experiment(
+    config: Config,
+    dataset: Dataset,
+    run: str | Path,
+    *,
+    recipe: str = "custom",
+    quantizations: Sequence[str] = DEFAULT_QUANTIZATIONS,
+    tensorboard: bool = False,
+    command: str | None = None,
+) -> ExperimentResult:
+    """Train a classifier in a new folder, calibrate it, score it on every split, export it, and write its report.
+
+    A run that is stopped keeps its last finished epoch: `resume_experiment` goes on from there, to the same bits.
+
+    Args:
+        config: the settings; `fer_tf.RECIPES` has named ones.
+        dataset: with the splits train and validation.
+        run: the folder to make.
+        recipe: the settings' name, for the report.
+        quantizations: the .tflite files to write, members of `deploy.quantization.MODES`; needs TensorFlow.
+        tensorboard: whether to write TensorBoard's files too.
+        command: the command line that led to this call, for the report.
+
+    Returns:
+        The figures and the paths of the files.
+
+    Raises:
+        InputError: if the folder exists or cannot be written to, or for weights or data that cannot be trained on. A
+            folder in which no epoch was finished is removed again.
+        Diverged: when the loss becomes NaN or infinite.
+
+    Example:
+        >>> import fer_tf
+        >>> dataset = fer_tf.load_dataset(limit=64)  # the drawn faces that come with fer_tf
+        >>> config = fer_tf.Config(weights="none", image_size=32, epochs=1)
+        >>> result = fer_tf.run_experiment(config, dataset, "runs/first", quantizations=())
+        >>> sorted(result.scores("accuracy"))
+        ['test', 'validation']
+    """
+    start_keras()
+    folder = RunDirectory.create(run)
+    with folder.locked():
+        write_json(folder.config, {"recipe": recipe, **config.to_dict()})
+        about = {**describe_data(dataset), "quantization": list(quantizations), "command": command}
+        write_json(folder.data, about)
+        try:
+            return _run(folder, recipe, config, dataset, quantizations, tensorboard)
+        except Exception:
+            if not folder.has_state():
+                shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
+            raise
+
+
+def resume_experiment(
+    run: str | Path,
+    *,
+    dataset: Dataset | None = None,
+    data: str | Path | None = None,
+    quantizations: Sequence[str] | None = None,
+    tensorboard: bool = False,
+) -> ExperimentResult:
+    """Go on with a run from its last finished epoch; a run that is over is scored, exported and reported again.
+
+    Args:
+        run: the folder of the run.
+        dataset: the run's data, for a run whose data was made in memory.
+        data: where the run's data is now, if it has moved.
+        quantizations: the .tflite files to write; those that the run was started with if None.
+        tensorboard: whether to write TensorBoard's files too.
+
+    Returns:
+        The figures and the paths of the files.
+
+    Raises:
+        InputError: if there is no such run, its data has changed, or no state of it can be read.
+        Diverged: when the loss becomes NaN or infinite.
+    """
+    folder = RunDirectory.open(run)
+    config = run_config(folder)
+    dataset = run_data(folder, config, None if data is None else str(data), same=True) if dataset is None else dataset
+    if quantizations is None:
+        quantizations = read_json(folder.data).get("quantization", DEFAULT_QUANTIZATIONS)
+    start_keras()
+    with folder.locked():
+        recipe = str(read_json(folder.config).get("recipe", "custom"))
+        return _run(folder, recipe, config, dataset, quantizations, tensorboard)
+
+
+def run_seeds(
+    num_seeds: int, config: Config, dataset: Dataset, run: str | Path, **settings: Any
+) -> tuple[list[ExperimentResult], dict[str, Any]]:
+    """Call `run_experiment` with several seeds, each in a folder of its own inside `run`.
+
+    Args:
+        num_seeds: at least 2; the seeds are config.seed, config.seed + 1, ...
+        config: the settings that all runs share but for the seed.
+        dataset: with the splits train and validation.
+        run: the folder to make, or one that an interrupted call left: runs that ended are kept, the others go on.
+        settings: further arguments of `run_experiment`.
+
+    Returns:
+        The results, and what seeds.json holds: for each split mean, sample standard deviation and values of accuracy
+        and macro-F1 over the seeds.
+
+    Raises:
+        InputError: for fewer than two seeds, or a folder with runs of other settings.
+    """
+    if num_seeds < 2:
+        raise InputError(f"{num_seeds} seeds: expected 2 or more, for a mean and a standard deviation")
+    parent = RunDirectory(run)
+    seeds = range(config.seed, config.seed + num_seeds)
+    for seed in seeds:
+        folder = parent.of_seed(seed)
+        if folder.config.is_file() and run_config(folder) != dataclasses.replace(config, seed=seed):
+            raise InputError(f"{folder.path} holds a run of other settings: choose another --run")
+    results: list[ExperimentResult] = []
+    for seed in seeds:
+        logger.info("seed %d, %d of %d", seed, len(results) + 1, num_seeds)
+        folder = parent.of_seed(seed)
+        if folder.metrics.is_file():
+            results.append(read_result(folder))
+        elif folder.config.is_file():
+            results.append(resume_experiment(folder.path, dataset=dataset))
+        else:
+            of_seed = dataclasses.replace(config, seed=seed)
+            results.append(run_experiment(of_seed, dataset, folder.path, **settings))
+    summary: dict[str, Any] = {"seeds": list(seeds), "splits": {}}
+    for split in results[0].splits:
+        summary["splits"][split] = {}
+        for key in ("accuracy", "macro_f1"):
+            values = [result.scores(key)[split] for result in results]
+            spread = {"mean": float(np.mean(values)), "standard_deviation": float(np.std(values, ddof=1))}
+            summary["splits"][split][key] = {**spread, "values": values}
+    write_json(parent.seeds, summary)
+    return results, summary
+
+
+def read_result(run: RunDirectory) -> ExperimentResult:
+    """Read the result of a run that ended.
+
+    Raises:
+        InputError: if the run has no metrics, or they cannot be read.
+    """
+    metrics = read_json(run.metrics)
+    check_schema_version(metrics, str(run.metrics))
+    text = run.report_text.read_text(encoding="utf-8") if run.report_text.is_file() else ""
+    return ExperimentResult(run, metrics, text, bool(metrics["data"]["synthetic"]))
+
+
+def _run(
+    folder: RunDirectory,
+    recipe: str,
+    config: Config,
+    dataset: Dataset,
+    quantizations: Sequence[str],
+    tensorboard: bool,
+) -> ExperimentResult:
+    with _logged(folder):
+        counts = [f"{split} {np.sum(dataset.split == split):,}" for split in SPLITS if dataset.has(split)]
+        drawn = " (synthetic)" if dataset.synthetic and "synthetic" not in dataset.source else ""
+        logger.info("run %s: recipe %s, %s%s, %s", folder.path, recipe, dataset.source, drawn, ", ".join(counts))
+        begin = time.monotonic()
+        dataset = _input_pipeline().decode(dataset)
+        if config.drop_copies:
+            dataset = _without_copies(dataset)
+        model, state = _train(folder, config, dataset, tensorboard)
+        result = _finish(folder, config, dataset, model, state, quantizations)
+        logger.info("done in %s", duration(time.monotonic() - begin))
+    return result
+
+
+@contextlib.contextmanager
+def _logged(folder: RunDirectory) -> Iterator[None]:
+    """Writes what fer_tf logs into the run's log.txt too."""
+    handler = logging.handlers.RotatingFileHandler(folder.log, maxBytes=_MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    package = logging.getLogger("fer_tf")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        handler.close()
+
+
+def _input_pipeline() -> Any:
+    """The module that feeds Keras's backend."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        from fer_tf.data import tf_pipeline
+
+        return tf_pipeline
+    from fer_tf.data import jax_pipeline
+
+    return jax_pipeline
+
+
+# --- Training ---
+
+
+def _train(folder: RunDirectory, config: Config, dataset: Dataset, tensorboard: bool) -> tuple[keras.Model, TrainState]:
+    from fer_tf import training
+
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
+    teacher_probabilities = None
+    if config.teachers and not training.is_over(config, training.TrainState.load(folder)):
+        teacher_probabilities = _predict_with_teachers(config.teachers, dataset)
+    return training.train(
+        config,
+        folder,
+        dataset,
+        _input_pipeline(),
+        teacher_probabilities=teacher_probabilities,
+        tensorboard=tensorboard,
+    )
+
+
+def _without_copies(dataset: Dataset) -> Dataset:
+    """The data without training images whose exact pixels also stand in validation or test."""
+    assert dataset.images is not None
+    held_out = {image.tobytes() for image in dataset.images[dataset.split != "train"]}
+    copy = np.array([image.tobytes() in held_out for image in dataset.images]) & (dataset.split == "train")
+    logger.info("left out %d training images that are copies of validation or test images", int(copy.sum()))
+    return dataset.rows(~copy)
+
+
+def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndarray:
+    """Mean probabilities of the teachers for each training image, each over the image and its mirror image."""
+    from fer_tf.inference import open_model
+
+    images = dataset.take("train").images
+    assert images is not None
+    total = np.zeros((len(images), dataset.num_classes))
+    for teacher in teachers:
+        path = Path(teacher)
+        predictor = open_model(RunDirectory(path).model if path.is_dir() else path)
+        if tuple(predictor.class_names) != dataset.class_names:
+            raise InputError(
+                f"teacher {teacher} knows the classes {', '.join(predictor.class_names)}, the data has "
+                f"{', '.join(dataset.class_names)}: give a teacher of the same classes"
+            )
+        logger.info("teacher %s scores %d training images", teacher, len(images))
+        total += predictor.predict(images) + predictor.predict(np.ascontiguousarray(images[:, :, ::-1]))
+    return total / (2 * len(teachers))
+
+
+# --- From the trained weights to the report ---
+
+
+def _finish(
     folder: RunDirectory,
     config: Config,
     dataset: Dataset,
     model: keras.Model,
-    metrics: dict[str, Any],
-    *,
-    feed: Any,
+    state: TrainState,
     quantizations: Sequence[str],
-) -> None:
-    """Calibrates, saves, evaluates, exports and reports the trained model.
+) -> ExperimentResult:
+    """Calibrate the model, save it once, score it, export it, and write the report."""
+    import keras
 
-    Args:
-        folder: the run's.
-        config: the run's.
-        dataset: decoded.
-        model: with the weights that won; its head's are divided by the temperature here.
-        metrics: what metrics.json says of the training; the figures are added to it.
-        feed: `data.pipeline` or `data.in_step`.
-        quantizations: the .tflite files to write.
-    """
     from fer_tf import evaluation
     from fer_tf.data.audit import image_hashes
-    from fer_tf.evaluation.scoring import format_split, score_split
-    from fer_tf.inference.opening import open_model
-    from fer_tf.model.network import fold_temperature
-    from fer_tf.report import plots
     from fer_tf.report.writing import write_audit, write_report
 
-    train_split, validation = dataset.take("train"), dataset.take("validation")
-    assert train_split.images is not None and validation.images is not None
-    hashes = sorted(set(image_hashes(train_split.images)))
+    train_images = dataset.take("train").images
+    assert train_images is not None
+    hashes = sorted(set(image_hashes(train_images)))
     write_text(folder.train_hashes, "\n".join(hashes) + "\n")
-    metadata = {
-        "format": 1,
-        "class_names": list(dataset.class_names),
-        "image_size": config.image_size,
-        "synthetic": dataset.synthetic,
-        "temperature": 1.0,
-        "config": {name: value for name, value in config.to_dict().items() if name not in ("weights", "teachers")},
-        **{name: metrics[name] for name in ("data", "versions", "commit", "best")},
-        "license": MODEL_LICENSE,
+    metrics: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "command": read_json(folder.data).get("command"),
+        "commit": commit(),
+        "machine": machine(),
+        "backend": keras.backend.backend(),
+        "versions": versions(),
+        "data": public_description(dataset),
+        "best": state.best,
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
     }
-    save_keras(model, folder.model, metadata)
-    uncalibrated = open_model(folder.model).predict(validation.images)
-    metrics["temperature"] = metadata["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
-    if len(validation) >= 4:
-        metrics["calibration"] = evaluation.calibration_check(validation.labels, uncalibrated, seed=config.seed)
-    fold_temperature(model, metrics["temperature"])
-    save_keras(model, folder.model, metadata)
-
-    metrics["model_evaluate"] = _model_evaluate(config, dataset, model, feed)
+    predictor = _calibrate(folder, config, dataset, model, metrics)
+    metrics["model_evaluate"] = _model_evaluate(config, dataset, model)
     scored = {split: dataset.take(split) for split in SPLITS[1:] if dataset.has(split)}
     if "test" not in scored:
         logger.info("%s has no test split: the figures are those of the selection split", dataset.source)
@@ -85,44 +390,108 @@ def finish(
         part = scored[split]
         assert part.images is not None
         probabilities = predictor.predict(part.images)
-        return (
-            score_split(
-                probabilities,
-                part,
-                split,
-                train_hashes=hashes,
-                temperature=metrics["temperature"],
-                seed=config.seed,
-            ),
-            probabilities,
-        )
+        settings = {"train_hashes": hashes, "temperature": metrics["temperature"], "seed": config.seed}
+        return evaluation.score_split(probabilities, part, split, **settings), probabilities
 
-    predictor = open_model(folder.model)
     metrics["keras"], texts = {}, []
     for split, part in scored.items():
         metrics["keras"][split], probabilities = score(predictor, split)
-        texts.append(format_split(metrics["keras"][split], part, split, folder.model.name))
-        wrong = evaluation.most_confident_errors(part.labels, probabilities, count=_ERRORS_SHOWN)
-        if len(wrong):  # of the last split, test where there is one
-            figure = _sheet_of_errors(plots, part, probabilities, wrong, split_title(split))
-            write_bytes(folder.figure("confident_errors"), plots.to_png(figure))
-    write_text(folder.report_text, "\n\n".join(texts) + "\n")
-    print("\n\n".join(texts))
+        texts.append(evaluation.format_split(metrics["keras"][split], part, split, folder.model.name))
+    report_text = "\n\n".join(texts) + "\n"
+    write_text(folder.report_text, report_text)
+    _write_errors(folder, part, probabilities, split)  # of the last split: test, where there is one
     if dataset.synthetic:
         metrics["baselines"] = _baselines(dataset)
         _write_examples(folder, part)
-    metrics["tflite"] = {}
-    for name in _export(quantizations, folder, config, dataset, model, predictor):
-        of_file = open_model(folder.tflite(name))
-        metrics["tflite"][name] = {split: score(of_file, split)[0] for split in scored}
+    metrics["tflite"] = {
+        name: {split: score(of_file, split)[0] for split in scored}
+        for name, of_file in _export(quantizations, folder, config, dataset, model, predictor)
+    }
     write_json(folder.metrics, metrics)
-    _print_summary(folder, metrics, dataset, list(scored))
     write_audit(dataset, folder)
     write_report(folder)
+    return ExperimentResult(folder, metrics, report_text, dataset.synthetic)
+
+
+def _calibrate(
+    folder: RunDirectory, config: Config, dataset: Dataset, model: keras.Model, metrics: dict[str, Any]
+) -> Predictor:
+    """Fold the temperature into the model, save it once, and add the temperature to the metrics.
+
+    model.keras is written here and nowhere else, so a run that is killed leaves a calibrated model or none.
+    """
+    from fer_tf import evaluation
+    from fer_tf.deploy.model_card import MODEL_LICENSE
+    from fer_tf.inference import KerasPredictor
+    from fer_tf.model import fold_temperature
+
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "class_names": list(dataset.class_names),
+        "image_size": config.image_size,
+        "synthetic": dataset.synthetic,
+        "temperature": 1.0,
+        "prediction_sets": None,
+        "crop": None,
+        "config": {name: value for name, value in config.to_dict().items() if name not in ("weights", "teachers")},
+        **{name: metrics[name] for name in ("data", "versions", "commit", "best")},
+        "license": MODEL_LICENSE,
+    }
+    validation = dataset.take("validation")
+    assert validation.images is not None
+    uncalibrated = KerasPredictor(model, metadata).predict(validation.images)
+    metrics["temperature"] = metadata["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
+    if len(validation) >= 4:
+        metrics["calibration"] = evaluation.calibration_check(validation.labels, uncalibrated, seed=config.seed)
+    fold_temperature(model, metrics["temperature"])
+    save_keras(model, folder.model, metadata)
+    return KerasPredictor(model, metadata)
+
+
+def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model) -> dict[str, Any]:
+    """Keras's own loss and accuracy on each split."""
+    import keras
+
+    from fer_tf.training.targets import one_hot
+
+    pipeline = _input_pipeline()
+    trainer = pipeline.fit_model(model, config.image_size)
+    trainer.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
+    results = {}
+    for split in SPLITS:
+        if not dataset.has(split):
+            continue
+        part = dataset.take(split)
+        targets = one_hot(part.labels, dataset.num_classes)
+        batches = {"batch_size": config.batch_size, "image_size": config.image_size}
+        data = pipeline.make_eval_dataset(part.images, targets, **batches)
+        loss, accuracy = trainer.evaluate(data, verbose=0)
+        results[split] = {"loss": float(loss), "accuracy": float(accuracy)}
+        logger.info("model.evaluate on %s: loss %.4f, accuracy %.4f", split_title(split), loss, accuracy)
+    return results
+
+
+def _write_errors(folder: RunDirectory, part: Dataset, probabilities: np.ndarray, split: str) -> None:
+    """Draw the wrong answers with the highest scores."""
+    from fer_tf import evaluation
+    from fer_tf.report import plots
+
+    assert part.images is not None
+    wrong = evaluation.most_confident_errors(part.labels, probabilities, count=_NUM_ERRORS_SHOWN)
+    if not len(wrong):
+        return
+    names, top = part.class_names, probabilities.argmax(axis=1)
+    captions = [
+        f"{names[part.labels[row]]}, taken for {names[top[row]]} {100 * probabilities[row].max():.0f} %"
+        for row in wrong
+    ]
+    title = f"Most confident errors, {'synthetic ' if part.synthetic else ''}{split_title(split)}"
+    figure = plots.plot_contact_sheet(part.images[wrong], captions, title=title)
+    write_bytes(folder.figure("confident_errors"), plots.to_png(figure))
 
 
 def _write_examples(folder: RunDirectory, part: Dataset) -> None:
-    """One drawn face of each class, so that there is something to call predict on."""
+    """Write one drawn face of each class, so that there is something to call predict on."""
     from PIL import Image
 
     assert part.images is not None
@@ -133,63 +502,8 @@ def _write_examples(folder: RunDirectory, part: Dataset) -> None:
                 Image.fromarray(part.images[rows[0]]).save(temporary)
 
 
-def _sheet_of_errors(plots: Any, part: Dataset, probabilities: np.ndarray, wrong: np.ndarray, title: str) -> Any:
-    captions = [
-        f"{part.class_names[part.labels[row]]}, taken for {part.class_names[probabilities[row].argmax()]} "
-        f"{100 * probabilities[row].max():.0f} %"
-        for row in wrong
-    ]
-    assert part.images is not None
-    kind = "synthetic " if part.synthetic else ""
-    return plots.plot_contact_sheet(part.images[wrong], captions, title=f"Most confident errors, {kind}{title}")
-
-
-def _print_summary(folder: RunDirectory, metrics: dict[str, Any], dataset: Dataset, splits: list[str]) -> None:
-    from fer_tf.task import split_title
-
-    kind = "synthetic " if dataset.synthetic else ""
-    rows = [(folder.model, metrics["keras"])]
-    rows += [(folder.tflite(name), of_file) for name, of_file in metrics["tflite"].items()]
-    print()
-    for path, of_file in rows:
-        for split in splits:
-            found = of_file[split]
-            print(
-                f"{path.name}: {kind}{split_title(split)} accuracy {found['accuracy']:.2%}, "
-                f"macro-F1 {found['macro_f1']:.3f}"
-            )
-    for name, accuracy in metrics.get("baselines", {}).items():
-        print(f"baseline, {name}: {kind}{splits[-1]} accuracy {accuracy:.2%}")
-
-
-def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model, feed: Any) -> dict[str, Any]:
-    """Keras's own loss and accuracy on each split."""
-    import keras
-
-    from fer_tf.task import split_title
-    from fer_tf.training.targets import one_hot
-
-    trainer = feed.fit_model(model, config.image_size)
-    trainer.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
-    results = {}
-    for split in SPLITS:
-        if not dataset.has(split):
-            continue
-        part = dataset.take(split)
-        data = feed.make_eval_dataset(
-            part.images,
-            one_hot(part.labels, dataset.num_classes),
-            batch_size=config.batch_size,
-            image_size=config.image_size,
-        )
-        loss, accuracy = trainer.evaluate(data, verbose=0)
-        results[split] = {"loss": float(loss), "accuracy": float(accuracy)}
-        logger.info("model.evaluate on %s: loss %.4f, accuracy %.4f", split_title(split), loss, accuracy)
-    return results
-
-
 def _baselines(dataset: Dataset) -> dict[str, float]:
-    """What the majority class and a linear model on pixels reach on the test split (else validation)."""
+    """Accuracy of the majority class and of a linear model on pixels, on the test split (else validation)."""
     from fer_tf import evaluation
 
     train, held_out = dataset.take("train"), dataset.take("test" if dataset.has("test") else "validation")
@@ -209,22 +523,21 @@ def _export(
     dataset: Dataset,
     model: keras.Model,
     predictor: Predictor,
-) -> list[str]:
-    """Writes the .tflite files that were asked for, each with its scorecard; the names of their quantizations."""
+) -> Iterator[tuple[str, Predictor]]:
+    """Write each .tflite with its scorecard; yield its quantization and the opened file."""
     import keras
 
-    if not quantizations:
-        return []
-    if keras.backend.backend() != "tensorflow":
+    from fer_tf.inference import open_model
+
+    if quantizations and keras.backend.backend() != "tensorflow":
         logger.info(
             "no .tflite: conversion needs Keras on TensorFlow; there: fer-tf export_tflite --run %s", folder.path
         )
-        return []
-    from fer_tf.deploy import release
-
-    written = []
+        return
     for quantization in quantizations:
+        from fer_tf.deploy import release
+
         released = release.release(model, quantization, keras_predictor=predictor, dataset=dataset, seed=config.seed)
-        release.write_release(released, folder.tflite(released.quantization), folder.scorecard(released.quantization))
-        written.append(released.quantization)
-    return written
+        path = folder.tflite(released.quantization)
+        release.write_release(released, path, folder.scorecard(released.quantization))
+        yield released.quantization, open_model(path)
