@@ -22,8 +22,9 @@ import atheris
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 with atheris.instrument_imports(include=["fer_tf"]):
-    from fer_tf import artifacts, config, faces
-    from fer_tf.data import reading as fer2013
+    from fer_tf import artifacts, config, faces, recipes
+    from fer_tf.data.loading import load_dataset
+    from fer_tf.data.reading.tables import SPLIT_OF_USAGE
     from fer_tf.errors import InputError
 
 import numpy as np
@@ -47,7 +48,7 @@ def _file(name: str, data: bytes) -> Path:
 
 
 def csv(data: bytes) -> None:
-    _may_refuse(fer2013.load_dataset, _file("fer2013.csv", data), training=bool(len(data) % 2))
+    _may_refuse(load_dataset, _file("fer2013.csv", data), training=bool(len(data) % 2))
 
 
 def npz(data: bytes) -> None:
@@ -65,7 +66,7 @@ def npz(data: bytes) -> None:
                 name = give.ConsumeUnicodeNoSurrogates(40).partition("\0")[0] or "x"  # what zipfile can write
                 out.writestr(name, give.ConsumeBytes(64))
         archive = buffer.getvalue()
-    _may_refuse(fer2013.load_dataset, _file("faces.npz", archive), training=False)
+    _may_refuse(load_dataset, _file("faces.npz", archive), training=False)
 
 
 def _member(give: atheris.FuzzedDataProvider, name: str) -> bytes:
@@ -100,7 +101,7 @@ def folder(data: bytes) -> None:
         path = root / split / name / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    _may_refuse(fer2013.load_dataset, root, training=give.ConsumeBool())
+    _may_refuse(load_dataset, root, training=give.ConsumeBool())
 
 
 def settings(data: bytes) -> None:
@@ -109,7 +110,7 @@ def settings(data: bytes) -> None:
     def read() -> None:
         values = artifacts.read_json(path)
         values.pop("recipe", None)
-        found = config.config_from_dict(values, config.REPORT)
+        found = config.config_from_dict(values, recipes.RECIPES["report"])
         assert config.config_from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
     _may_refuse(read)
@@ -134,14 +135,14 @@ _PNG = _picture("PNG", (48, 48), "L")
 
 def _seeds(target: str) -> list[bytes]:
     row = b"3," + b" ".join([b"7"] * 2304)
-    table = b"emotion,pixels,Usage\n" + b"".join(row + b"," + use + b"\n" for use in fer2013.SPLIT_OF_USAGE)
+    table = b"emotion,pixels,Usage\n" + b"".join(row + b"," + use + b"\n" for use in SPLIT_OF_USAGE)
     if target == "csv":
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("fer2013.csv", table)
         return [table, gzip.compress(table), packed.getvalue(), b"emotion,pixels\n" + row + b"\n"]
     if target == "config":
-        return [json.dumps(chosen.to_dict()).encode() for chosen in config.RECIPES.values()] + [b'{"epochs": 3}']
+        return [json.dumps(chosen.to_dict()).encode() for chosen in recipes.RECIPES.values()] + [b'{"epochs": 3}']
     if target == "image":
         kinds = [_picture(kind, mode=mode) for kind in ("PNG", "BMP", "WEBP") for mode in ("L", "RGB", "P")[:2]]
         exif = Image.Exif()

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
+from fer_tf.artifacts import RunDirectory, write_json
+from fer_tf.config import Config
+from fer_tf.data import synthetic
 from fer_tf.data.dataset import Dataset
+from fer_tf.data.loading import load_dataset, save_npz
+from fer_tf.data.recorded import describe_data, run_data
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, canonical_emotion
 
@@ -54,3 +59,87 @@ def test_emotions_are_in_the_published_order():
 )
 def test_synonyms(name, emotion):
     assert canonical_emotion(name) == emotion
+
+
+# --- loading, and loading again ---
+
+
+@pytest.fixture
+def few_faces(monkeypatch):
+    """The synthetic faces, but fewer of them."""
+    faces = synthetic.make_synthetic(70, 14, 14)
+    monkeypatch.setattr(synthetic, "make_synthetic", lambda: faces)
+    return faces
+
+
+def _npz(folder, num_train=40):
+    """A file with two classes, which has neither a validation nor a test split."""
+    images = np.random.default_rng(0).integers(0, 256, (num_train, 48, 48), dtype=np.uint8)
+    labels, split = np.arange(num_train) % 2, np.array(["train"] * num_train)
+    save_npz(Dataset(labels, split, ("a", "b"), images=images), folder / "faces.npz")
+    return folder / "faces.npz"
+
+
+def test_without_a_path_the_faces_are_synthetic(few_faces):
+    dataset = load_dataset()
+    assert dataset.synthetic and dataset.class_names == EMOTIONS
+    assert dataset.pixels.tolist() == few_faces.pixels.tolist()
+    assert load_dataset(classes=["sad", "Happiness"]).class_names == ("sad", "happy")
+
+
+def test_limit_keeps_every_class_and_about_its_share(tmp_path, few_faces):
+    assert load_dataset(limit=7).counts("train").tolist() == [1, 1, 1, 2, 1, 1, 1]
+    path = _npz(tmp_path)
+    assert load_dataset(path, limit=10).counts("train").tolist() == [5, 5]
+    assert len(load_dataset(path, limit=1000)) == 40
+    with pytest.raises(InputError, match=r"^limit -1: expected a number of images, or 0 for all$"):
+        load_dataset(limit=-1)
+
+
+def _run(folder, dataset, **changes):
+    run = RunDirectory.create(folder / "run")
+    description = {**describe_data(dataset), **changes}
+    write_json(run.data, {name: value for name, value in description.items() if value != "left out"})
+    return run
+
+
+@pytest.mark.parametrize("form", ["file", "synthetic"])
+def test_a_run_finds_its_rows_again(tmp_path, few_faces, form):
+    path = _npz(tmp_path) if form == "file" else None
+    dataset = load_dataset(path, limit=12, seed=3, validation_fraction=0.3)
+    again = run_data(_run(tmp_path, dataset), Config(seed=4))
+    assert again.origin == dataset.origin and again.split.tolist() == dataset.split.tolist()
+    np.testing.assert_array_equal(again.decoded().images, dataset.decoded().images)
+
+
+def test_a_run_of_version_0_1_finds_its_rows_by_its_settings(tmp_path):
+    dataset = load_dataset(_npz(tmp_path), limit=12, seed=3, validation_fraction=0.3)
+    new = dict.fromkeys(("schema_version", "crop", "seed", "validation_fraction"), "left out")
+    run = _run(tmp_path, dataset, **new)
+    assert run_data(run, Config(seed=3, validation_fraction=0.3)).split.tolist() == dataset.split.tolist()
+
+
+def test_data_json_has_its_version_and_room_for_the_crop_policy(few_faces):
+    description = describe_data(load_dataset())
+    assert (description["schema_version"], description["crop"]) == (2, None)
+
+
+def test_rows_chosen_in_memory_cannot_be_found_again(tmp_path, few_faces):
+    run = _run(tmp_path, load_dataset().rows(np.arange(80)))
+    with pytest.raises(InputError, match="run was made in memory: give it as `dataset`, or as a file by --data"):
+        run_data(run, Config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 3}, "data.json has schema_version 3: this fer_tf reads versions 1 to 2"),
+        ({"sha256": "0"}, "is not \\(or no longer\\) the data that"),
+        ({"limit": 8}, "is not \\(or no longer\\) the data that"),
+        ({"class_names": ["a", "c"]}, "has the classes a, b, the run a, c"),
+    ],
+)
+def test_other_data_is_refused(tmp_path, changes, message):
+    run = _run(tmp_path, load_dataset(_npz(tmp_path)), **changes)
+    with pytest.raises(InputError, match=message):
+        run_data(run, Config())

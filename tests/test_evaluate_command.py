@@ -78,7 +78,7 @@ def make_run(tmp_path, dataset=None, **metadata):
     data = load_dataset(tmp_path / "faces.npz")
     run = RunDirectory.create(tmp_path / "run")
     write_json(run.config, Config().to_dict())
-    write_json(run.data, describe_data(data, str(tmp_path / "faces.npz"), None, 0))
+    write_json(run.data, describe_data(data))
     run.train_hashes.write_text("\n".join(sorted(set(image_hashes(data.take("train").images)))))
     write_model(run.model, data={"sha256": data.sha256}, **metadata)
     return run
@@ -133,7 +133,7 @@ def test_synthetic_data_is_drawn_again_and_named(tmp_path, capsys, opened, monke
     drawn = dataclasses.replace(make_dataset(), synthetic=True, source="synthetic faces", sha256="1")
     monkeypatch.setattr(synthetic, "make_synthetic", lambda **_: drawn)
     run = make_run(tmp_path)
-    write_json(run.data, describe_data(drawn, None, None, 0))
+    write_json(run.data, describe_data(load_dataset()))
     assert main(["--run", str(run.path), "--split", "test"]) == 0
     assert "model.keras on test: 30 images, synthetic faces" in capsys.readouterr().out
 

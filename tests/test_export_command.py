@@ -36,7 +36,7 @@ def make_run(path, data, model) -> RunDirectory:
     dataset = load_dataset(data)
     directory = RunDirectory.create(path)
     write_json(directory.config, {"recipe": "demo", **Config(image_size=32, weights="none").to_dict()})
-    write_json(directory.data, describe_data(dataset, str(data), None, 0))
+    write_json(directory.data, describe_data(dataset))
     metadata = {"format": 1, "class_names": list(dataset.class_names), "image_size": 32, "license": "for tests only"}
     save_keras(model, directory.model, metadata)
     return directory

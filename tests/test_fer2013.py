@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fer_tf.data import reading as fer2013
 from fer_tf.data.dataset import Dataset
-from fer_tf.data.loading import load_dataset
-from fer_tf.data.reading.npz import save_npz
+from fer_tf.data.loading import load_dataset, save_npz
+from fer_tf.data.reading import folders, tables
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, SPLITS
 
@@ -184,7 +183,7 @@ def test_pixel_strings_come_out_with_single_blanks(tmp_path):
 @example([9, 99])
 def test_fast_check_takes_every_sound_row(values):
     values = (values * 2304)[:2304]
-    assert fer2013._is_canonical(" ".join(map(str, values)).encode())
+    assert tables._is_canonical(" ".join(map(str, values)).encode())
 
 
 @settings(max_examples=100, deadline=None)
@@ -199,7 +198,7 @@ def test_fast_check_takes_every_sound_row(values):
 def test_fast_check_takes_no_row_with_one_bad_value(place, value):
     values = ["255", "0", "17"] * 768
     values[place] = value
-    assert not fer2013._is_canonical(" ".join(values).encode())
+    assert not tables._is_canonical(" ".join(values).encode())
 
 
 SOUND = csv_text(make_rows(train=1, validation=1, test=0)).encode()
@@ -317,7 +316,7 @@ def test_digest_of_a_folder_follows_names_and_bytes(tmp_path):
 
 
 def test_progress_is_logged(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(fer2013, "_PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(folders, "_PROGRESS_SECONDS", -1.0)
     write_images(tmp_path, make_rows(num_classes=2), ("cat", "dog"))
     with caplog.at_level(logging.INFO, logger="fer_tf"):
         load_dataset(tmp_path)

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from fer_tf.commands import prepare
-from fer_tf.data import reading as fer2013
 from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading import archives, folders, npz, tables
+from fer_tf.task import EMOTIONS
 from tests.test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
 TEXT = csv_text(ROWS)
@@ -187,7 +188,7 @@ def test_bad_packed_file(tmp_path, capsys, case):
 
 
 def test_zip_bombs_are_stopped_at_the_bound(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fer2013, "MAX_CSV_BYTES", 3 << 20)
+    monkeypatch.setattr(tables, "MAX_CSV_BYTES", 3 << 20)
     bomb = (csv_text(make_rows(train=1)) + csv_text(ROWS).split("\n", 1)[1] * 12).encode()
     assert len(bomb) > 3 << 20
     packed = bytearray(pack_zip(bomb))
@@ -202,19 +203,20 @@ def test_zip_bombs_are_stopped_at_the_bound(tmp_path, capsys, monkeypatch):
 
 
 def test_a_bomb_without_line_ends_is_given_up_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fer2013, "MAX_CSV_BYTES", 1 << 60)
+    monkeypatch.setattr(tables, "MAX_CSV_BYTES", 1 << 60)
     chunks = iter(lambda: b"0" * (1 << 20), b"")  # endless
-    monkeypatch.setattr(fer2013, "_gzip_chunks", lambda path, name: chunks)
+    monkeypatch.setattr(archives, "gzip_chunks", lambda path, name: chunks)
     (tmp_path / "bomb.csv.gz").write_bytes(GZIP)
     line = refusal(capsys, tmp_path / "bomb.csv.gz", tmp_path / "out.npz")
     assert "row 1 is longer than 65,536 bytes" in line
 
 
 def test_row_bound(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fer2013, "MAX_ROWS", 41)
+    monkeypatch.setattr(tables, "MAX_ROWS", 41)
+    monkeypatch.setattr(folders, "MAX_ROWS", 41)
     (tmp_path / "fer2013.csv").write_text(TEXT)
     assert "more than 41 rows" in refusal(capsys, tmp_path / "fer2013.csv", tmp_path / "out.npz")
-    write_images(tmp_path / "faces", ROWS, fer2013.EMOTIONS)
+    write_images(tmp_path / "faces", ROWS, EMOTIONS)
     assert "more than 41 images" in refusal(capsys, tmp_path / "faces", tmp_path / "out.npz")
 
 
@@ -392,7 +394,7 @@ def test_crafted_array_header(tmp_path, capsys, member):
 
 
 def test_array_bound(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(fer2013.NPZ_MEMBERS, "images", 3 * 2304)
+    monkeypatch.setitem(npz.NPZ_MEMBERS, "images", 3 * 2304)
     np.savez_compressed(tmp_path / "bomb.npz", **arrays(images=np.zeros((40, 48, 48), np.uint8)))
     line = refusal(capsys, tmp_path / "bomb.npz", tmp_path / "out.npz")
     assert re.search(r"bomb\.npz: images has 92,288 bytes; expected at most 6,912$", line)

@@ -1,14 +1,17 @@
-"""The form in which every reader hands its data on: grey 48x48 faces (or their pixel strings), labels, split names."""
+"""What every reader returns: grey 48x48 faces (or their pixel strings) with labels and split names."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE, SPLITS
+
+SPLIT_DTYPE = f"<U{max(map(len, SPLITS))}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +25,11 @@ class Dataset:
         images: uint8 (n, 48, 48), grey.
         pixels: object (n,), strings of 2304 values in [0, 255] separated by single blanks (FER-2013's form).
         source: name of the file or folder, without its path.
-        synthetic: whether the faces were drawn by a program.
+        synthetic: True if the faces were drawn by a program.
         sha256: hex digest of the source.
-        originals: how many files of a folder had which size and colour before they became 48x48 grey; empty for data
-            that was 48x48 grey to begin with.
+        originals: number of a folder's files by size and colour, as they were before they became 48x48 grey; empty for
+            data that was 48x48 grey to begin with.
+        origin: the arguments of `load_dataset` that give these rows again; None for rows made or chosen in memory.
     """
 
     labels: np.ndarray
@@ -37,6 +41,7 @@ class Dataset:
     synthetic: bool = False
     sha256: str = ""
     originals: dict[str, int] = dataclasses.field(default_factory=dict)
+    origin: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.pixels is None):
@@ -54,25 +59,26 @@ class Dataset:
         return len(self.class_names)
 
     def has(self, split: str) -> bool:
-        """Whether any row belongs to the split."""
+        """Return True if any row belongs to the split."""
         return bool(np.any(self.split == split))
 
     def counts(self, split: str) -> np.ndarray:
-        """Rows of each class in a split: int64 (num_classes,)."""
+        """Count the rows of each class in a split: int64 (num_classes,)."""
         return np.bincount(self.labels[self.split == split], minlength=self.num_classes)
 
     def rows(self, index: np.ndarray) -> Dataset:
-        """The rows that a boolean mask or an index array names, in that order."""
+        """Return the rows that a boolean mask or an index array names, in that order."""
         return dataclasses.replace(
             self,
             labels=self.labels[index],
             split=self.split[index],
             images=None if self.images is None else self.images[index],
             pixels=None if self.pixels is None else self.pixels[index],
+            origin=None,
         )
 
     def take(self, split: str) -> Dataset:
-        """The rows of one split, in their order.
+        """Return the rows of one split, in their order.
 
         Raises:
             InputError: if the split has no row.
@@ -87,7 +93,7 @@ class Dataset:
         return self.rows(self.split == split)
 
     def select(self, class_names: Sequence[str]) -> Dataset:
-        """The rows of some classes, labels renumbered in the order given.
+        """Return the rows of some classes, with labels renumbered in the order given.
 
         Raises:
             InputError: for an unknown or repeated name.
@@ -105,7 +111,7 @@ class Dataset:
         return dataclasses.replace(chosen, labels=new_label[chosen.labels], class_names=wanted)
 
     def decoded(self) -> Dataset:
-        """The same data with uint8 images in place of pixel strings (decoded by NumPy, without TensorFlow)."""
+        """Return the same data with uint8 images in place of pixel strings, decoded by NumPy."""
         if self.images is not None:
             return self
         assert self.pixels is not None
@@ -115,5 +121,5 @@ class Dataset:
         return self.with_images(images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
 
     def with_images(self, images: np.ndarray) -> Dataset:
-        """The same rows with their decoded faces: uint8 (n, 48, 48)."""
+        """Return the same rows with these decoded faces: uint8 (n, 48, 48)."""
         return dataclasses.replace(self, images=images, pixels=None)

@@ -1,4 +1,4 @@
-"""Choosing rows: classes, a validation split cut from train, a limit a split."""
+"""Chooses rows: some classes, a validation split out of train, at most some images of each split."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_tf.data.dataset import Dataset
-from fer_tf.data.reading.checks import SPLIT_DTYPE
+from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.errors import InputError
 from fer_tf.task import SPLITS, canonical_emotion
 
@@ -17,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def select_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """The rows of some classes; emotions may be named by their synonyms."""
+    """Return the rows of some classes, renumbered in the order given; synonyms of emotions are understood."""
     wanted = []
     for name in (given.strip() for given in classes):
         emotion = canonical_emotion(name)
@@ -30,6 +29,7 @@ def select_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 
 
 def check_training_rows(dataset: Dataset, name: str) -> None:
+    """Refuse a data set in which a class has no training row."""
     counts = dataset.counts("train")
     if not counts.any():
         present = [split for split in SPLITS if dataset.has(split)]
@@ -44,7 +44,7 @@ def check_training_rows(dataset: Dataset, name: str) -> None:
 
 
 def with_validation(dataset: Dataset, name: str, seed: int, fraction: float) -> Dataset:
-    """Moves a random part of each class's training rows to validation; each class keeps at least one."""
+    """Move a random part of each class's training rows to validation; each class keeps at least one."""
     random = np.random.default_rng(seed)
     split = dataset.split.astype(SPLIT_DTYPE)  # a copy
     for label in range(dataset.num_classes):
@@ -67,7 +67,7 @@ def with_validation(dataset: Dataset, name: str, seed: int, fraction: float) -> 
 
 
 def limited(dataset: Dataset, limit: int, seed: int) -> np.ndarray:
-    """Row numbers of at most `limit` images of each split, the classes in their proportions, at least one of each."""
+    """Row numbers of about `limit` random images of each split: classes in their proportions, at least one of each."""
     rng = np.random.default_rng(seed)
     kept = []
     for split in SPLITS:

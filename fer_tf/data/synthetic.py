@@ -1,6 +1,6 @@
-"""Procedurally drawn faces of the seven emotions in FER-2013's format: embedded data for the first run and the tests.
+"""Draws faces of the seven emotions in FER-2013's format: data for the first run and the tests.
 
-Nobody's picture is in them: each face is a set of random numbers (identity, pose, light) and facial action units.
+They show no real person: each face is made of random numbers (identity, pose, light) and facial action units.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES, SPLITS
 
 # Images of each class in FER-2013's training split (Goodfellow et al. 2013, arXiv:1307.0414), in the order of EMOTIONS.
 _FER2013_COUNTS = np.array([3995, 436, 4097, 7215, 4830, 3171, 4965])
-_FEWEST_PER_CLASS = 4  # where the split is large enough
+_FEWEST_PER_CLASS = 4  # if the split is large enough
 
 # Action units of each emotion and their mean intensity at full expression, after EMFACS (Ekman & Friesen 1983).
 _PROTOTYPES: dict[str, dict[int, float]] = {
@@ -29,7 +29,7 @@ _PROTOTYPES: dict[str, dict[int, float]] = {
     "neutral": {},
 }
 _ACTION_UNITS = tuple(sorted({unit for units in _PROTOTYPES.values() for unit in units}))
-_NEIGHBOURS = {  # what an expression is blended with: the pairs that people confuse
+_NEIGHBOURS = {  # the emotion that is blended in: people confuse the two
     "angry": "disgust",
     "disgust": "angry",
     "fear": "surprise",
@@ -39,17 +39,17 @@ _NEIGHBOURS = {  # what an expression is blended with: the pairs that people con
     "neutral": "sad",
 }
 
-_NUM_DRAWS = 160  # random numbers laid out for each face, a few more than the drawing uses
+_NUM_DRAWS = 160  # random numbers for each face, a few more than the drawing uses
 _CHUNK = 64  # faces drawn at a time: their float32 planes stay in the processor's cache
 _PIXEL = 2.0 / IMAGE_SIZE  # a pixel's side in face units: the frame spans [-1, 1] in both directions
 _EXAMPLES_STREAM = len(SPLITS)  # random stream of `draw_faces`; 0, 1, 2 are the splits'
 
 
 def make_synthetic(num_train: int = 4000, num_validation: int = 800, num_test: int = 800, *, seed: int = 0) -> Dataset:
-    """Draws a data set with FER-2013's classes, class shares and pixel strings.
+    """Draw a data set with FER-2013's classes, class shares and pixel strings.
 
-    A face depends on (seed, split, place in the split) and its label alone, so a longer split begins with the same
-    persons; its labels are dealt anew.
+    A face depends only on its label and on (seed, split, place in the split). A longer split begins with the same
+    persons, but their labels are drawn again.
 
     Args:
         num_train: faces of the training split, at least 7.
@@ -58,7 +58,7 @@ def make_synthetic(num_train: int = 4000, num_validation: int = 800, num_test: i
         seed: 0 or more; another seed gives other faces.
 
     Returns:
-        Training, validation and test rows in this order, classes mixed; every class stands in every split.
+        Training, validation and test rows in this order, classes mixed; every split has every class.
 
     Raises:
         InputError: for a number of faces or a seed out of range.
@@ -87,9 +87,9 @@ def make_synthetic(num_train: int = 4000, num_validation: int = 800, num_test: i
 
 
 def draw_faces(labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Draws one face for each label; none of them is in a split of `make_synthetic`.
+    """Draw one face for each label; none of them is in a split of `make_synthetic`.
 
-    Face i of a seed is the same person under the same light whatever the label: only the expression follows it.
+    Face i of a seed is always the same person in the same light; the label changes only the expression.
 
     Args:
         labels: integers (n,) in [0, 6], indices into `EMOTIONS`.
@@ -117,7 +117,7 @@ def _deal_labels(size: int, seed: int, stream: int) -> np.ndarray:
     """int64 (size,) shuffled labels with FER-2013's shares; small classes are rounded up to a few faces."""
     fewest = min(_FEWEST_PER_CLASS, size // NUM_CLASSES)
     counts = np.maximum(size * _FER2013_COUNTS // _FER2013_COUNTS.sum(), fewest)
-    counts[EMOTIONS.index("happy")] += size - counts.sum()  # the largest class takes up what rounding left over
+    counts[EMOTIONS.index("happy")] += size - counts.sum()  # the largest class takes the rest after rounding
     # Faces take the generators (seed, stream, 0 ... size - 1); this is the next one.
     return np.random.default_rng((seed, stream, size)).permutation(np.repeat(np.arange(NUM_CLASSES), counts))
 
@@ -140,9 +140,9 @@ def _draw(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 
 class _Chance:
-    """Random numbers of some faces: each face has its own generator, so it does not depend on its neighbours.
+    """Random numbers of some faces; each face has its own generator, so it does not depend on the others.
 
-    Every method gives float32 (n, 1, 1), one number per face; the order of the calls is part of the drawing.
+    Every method returns float32 (n, 1, 1), one number per face. The order of the calls decides the drawing.
     """
 
     def __init__(self, seed: int, stream: int, first: int, num: int) -> None:
@@ -180,11 +180,11 @@ class _Sketch:
     units: dict[int, np.ndarray]  # intensity of each action unit, 0 to about 1
 
     def paint(self, mask: np.ndarray, tone: np.ndarray | float) -> None:
-        """Lays a tone over the image where the mask (0 to 1) covers it."""
+        """Blend a tone into the image by the mask, 0 to 1."""
         self.image += mask * (tone - self.image)
 
     def shade(self, mask: np.ndarray, strength: np.ndarray | float) -> None:
-        """Darkens (or, below 0, lightens) by a share of the tone that is there."""
+        """Darken by a share of the tone; a negative strength lightens."""
         self.image *= 1.0 - strength * mask
 
 
@@ -213,7 +213,7 @@ def _draw_chunk(labels: np.ndarray, chance: _Chance) -> np.ndarray:
 
 
 def _action_units(labels: np.ndarray, chance: _Chance) -> dict[int, np.ndarray]:
-    """Intensity of each action unit: the emotion's own, some of a neighbour's, a face's at rest or in speech."""
+    """Intensity of each action unit: of the emotion, some of a neighbour, of a face at rest, and of speech."""
     table = np.array([[_PROTOTYPES[name].get(unit, 0.0) for unit in _ACTION_UNITS] for name in EMOTIONS], np.float32)
     neighbour = np.array([EMOTIONS.index(_NEIGHBOURS[name]) for name in EMOTIONS])
     intensity = 1.0 - 0.75 * chance.uniform(0, 1) ** 2  # most are clear, some hardly seen
@@ -238,7 +238,7 @@ def _pose(units: dict[int, np.ndarray], chance: _Chance) -> _Sketch:
     head_x = (cosine * shift_x + sine * shift_y) * (1.0 + chance.spread(0.1))
     head_y = cosine * shift_y - sine * shift_x
     yaw, pitch = chance.spread(0.3), chance.spread(0.12)
-    # A feature on a turning sphere: far ones crowd together, as the far half of a face does.
+    # Features lie on a turning sphere, so those on the far side stand closer together.
     x = head_x - yaw * (1.0 - 0.5 * head_x * head_x)
     y = head_y - pitch * (1.0 - 0.5 * head_y * head_y)
     low, slope_x, slope_y = chance.uniform(0.02, 0.85), chance.spread(0.3), chance.spread(0.3)
@@ -393,7 +393,7 @@ def _hair_and_glasses(sketch: _Sketch, chance: _Chance) -> None:
 
 
 def _photograph(sketch: _Sketch, chance: _Chance) -> np.ndarray:
-    """What lies between a face and its uint8 picture: something in front of it, light, focus, contrast, grain."""
+    """Turn the drawing into uint8 pictures: an object in front, light, blur, contrast, grain."""
     image, x, y = sketch.image, sketch.head_x, sketch.head_y
     angle, reach = chance.uniform(0, 2 * np.pi), chance.uniform(0.55, 0.95)
     across = np.cos(angle) * x + np.sin(angle) * y

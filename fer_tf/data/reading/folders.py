@@ -1,4 +1,4 @@
-"""Folders of pictures: one folder a split, in it one a class."""
+"""Folders of pictures: a folder for each split, in it a folder for each class."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_tf.data.dataset import Dataset
-from fer_tf.data.reading.checks import MAX_ROWS, PROGRESS_SECONDS, SPLIT_DTYPE, check_class_names
+from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
+from fer_tf.data.reading.checks import MAX_ROWS, check_class_names
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import to_grey48
 from fer_tf.faces.pictures import IMAGE_FORMATS, MAX_IMAGE_BYTES, decode_image
@@ -33,13 +33,22 @@ SPLIT_OF_FOLDER = {
     "privatetest": "test",
 }
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-EXPECTED_FOLDERS = "expected train/, [validation/,] test/ with one folder of PNG or JPEG images per class"
+_PROGRESS_SECONDS = 5.0  # between two lines of the log
 
 
 def read_folder(root: Path, name: str) -> Dataset:
+    """Read the PNG and JPEG files below a folder, each made a 48x48 grey crop.
+
+    Args:
+        root: a folder that holds folders named after splits, as in `SPLIT_OF_FOLDER`.
+        name: what messages call it.
+    """
     files, folders = _list_images(root, name)
     if not files:
-        raise InputError(f"{name}: a folder without images; {EXPECTED_FOLDERS}")
+        raise InputError(
+            f"{name}: a folder without images; expected train/, [validation/,] test/ with one folder of PNG or JPEG "
+            "images per class"
+        )
     emotions = {folder: canonical_emotion(folder) for folder in folders}
     if all(emotions.values()):
         class_names = tuple(emotion for emotion in EMOTIONS if emotion in emotions.values())
@@ -61,7 +70,7 @@ def read_folder(root: Path, name: str) -> Dataset:
         picture = decode_image(data, file_name, formats=IMAGE_FORMATS)
         originals[f"{picture.width}x{picture.height} {'grey' if picture.mode == 'L' else 'colour'}"] += 1
         images[row] = to_grey48(picture)
-        if time.monotonic() - told > PROGRESS_SECONDS:
+        if time.monotonic() - told > _PROGRESS_SECONDS:
             told = time.monotonic()
             logger.info("reading %s: %s of %s images", name, f"{row + 1:,}", f"{len(files):,}")
     return Dataset(
@@ -75,7 +84,7 @@ def read_folder(root: Path, name: str) -> Dataset:
 
 
 def _list_images(root: Path, name: str) -> tuple[list[tuple[str, str, str]], set[str]]:
-    """(relative path, split, class folder) of each image, sorted, and the names of all class folders."""
+    """Return (relative path, split, class folder) of each image, sorted, and the names of all class folders."""
     splits: dict[str, str] = {}
     for entry in _entries(root):
         split = SPLIT_OF_FOLDER.get(entry.name.lower())
@@ -112,7 +121,7 @@ def _list_images(root: Path, name: str) -> tuple[list[tuple[str, str, str]], set
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, without the hidden files that desktops leave behind; symbolic links are refused."""
+    """Entries of a folder without the hidden files that desktops leave behind; symbolic links are refused."""
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:

@@ -1,50 +1,40 @@
-"""The .npz form: reading and writing."""
+"""The .npz format, which `fer-tf prepare` writes."""
 
 from __future__ import annotations
 
 import io
 import os
-import struct
 import sys
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from fer_tf.artifacts import atomic_path
-from fer_tf.data.dataset import Dataset
-from fer_tf.data.reading.checks import MAX_CLASS_NAME, MAX_CLASSES, MAX_ROWS, NUM_PIXELS, SPLIT_DTYPE, check_class_names
+from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
+from fer_tf.data.reading.checks import MAX_CLASS_NAME, MAX_CLASSES, MAX_ROWS, NUM_PIXELS, check_class_names
 from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE, SPLITS
 from fer_tf.text import shown
 
-NPZ_MEMBERS = {  # most bytes of each array
+NPZ_MEMBERS = {  # largest size of each array, bytes
     "images": MAX_ROWS * NUM_PIXELS,
     "labels": MAX_ROWS * 8,
     "split": MAX_ROWS * 4 * max(map(len, SPLITS)),
     "class_names": MAX_CLASSES * 4 * MAX_CLASS_NAME,
 }
-_NPY_HEADER = 16 << 10  # most bytes of a .npy header that NumPy itself accepts, with room
-# what zipfile lets through on crafted archives
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    ValueError,
-)
+_NPY_HEADER = 16 << 10  # bytes; more than the longest .npy header that NumPy accepts
 
 
 def save_npz(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a data set as one .npz that `load_dataset` and plain `np.load` read; the same data give the same bytes.
+    """Write a data set as one .npz that `load_dataset` and plain `np.load` read; the same data give the same bytes.
 
     Args:
-        dataset: faces as images or as pixel strings, which are decoded here.
-        path: the file to write, whole or not at all.
+        dataset: faces as images or as pixel strings; these are decoded.
+        path: the file to write; on an error it stays as it was.
+
+    Raises:
+        InputError: if the file cannot be written.
     """
     arrays = {
         "images": dataset.decoded().images,
@@ -55,12 +45,13 @@ def save_npz(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     }
     with atomic_path(Path(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for member, array in arrays.items():
-            # np.savez would stamp the time of day into the archive, and with it into every sha256 of the data
+            # np.savez would put the time of day into the archive, so the sha256 of equal data would differ
             with archive.open(zipfile.ZipInfo(f"{member}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def read_npz(archive: zipfile.ZipFile, name: str) -> Dataset:
+    """Read images, labels, split and class_names (and synthetic, if it is there) from an opened .npz."""
     held = {member.filename: member for member in archive.infolist()}
     for member in NPZ_MEMBERS:
         if f"{member}.npy" not in held:
@@ -107,7 +98,7 @@ def _check_values(wrong: np.ndarray, values: np.ndarray, what: str, expected: st
 
 
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: int, where: str) -> np.ndarray:
-    """One .npy of an archive; its size is checked against the bound and its own header before memory is taken."""
+    """Read one .npy of an archive; its size is checked against the bound and its own header before memory is taken."""
     if member.file_size > most_bytes + _NPY_HEADER:
         raise InputError(f"{where} has {member.file_size:,} bytes; expected at most {most_bytes:,}")
     try:
@@ -125,7 +116,7 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: i
             raise ValueError(f"type {dtype} and shape {shape} do not fit {member.file_size:,} bytes")
         with archive.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-        # NumPy keeps any 32 bits for a character; made into a str, what is none raises SystemError.
+        # NumPy keeps any 32 bits as a character; Python's str raises SystemError for those that are none.
         if dtype.kind == "U" and size and array.view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
             raise ValueError("text with characters that do not exist")
         return array

@@ -1,4 +1,4 @@
-"""The csv forms of FER-2013."""
+"""The csv format of FER-2013 and its variants."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fer_tf.data.dataset import Dataset
-from fer_tf.data.reading.checks import MAX_ROWS, NUM_PIXELS, SPLIT_DTYPE
+from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
+from fer_tf.data.reading.checks import MAX_ROWS, NUM_PIXELS
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, IMAGE_SIZE
 from fer_tf.text import shown
@@ -23,6 +23,12 @@ LABEL_OF_EMOTION = {str(label).encode(): label for label in range(len(EMOTIONS))
 
 
 def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
+    """Read a csv: columns emotion, pixels and (optionally) Usage in any order, others ignored; one row per image.
+
+    Args:
+        chunks: the unpacked bytes of the file, in pieces of any size.
+        name: what messages call the file; they count its lines from 1.
+    """
     lines = _lines(chunks, name)
     header = _header(next(lines, b""), name)
     emotion, pixels, usage = header.index("emotion"), header.index("pixels"), None
@@ -63,22 +69,25 @@ def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
 
 
 def _lines(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Lines without their ends; no more than a chunk and a line are in memory at a time."""
+    """Lines without their ends; at most a chunk and a line are in memory at a time."""
     size, rest = 0, b""
     for chunk in chunks:
         size += len(chunk)
-        if size > MAX_CSV_BYTES:
-            raise InputError(too_large(name))
+        check_csv_size(size, name)
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_ROW_BYTES:
-            break  # not a row: the last line below is refused, and nothing more of it is read
+            break  # not a row: the caller refuses it below, and no more of it is read
     if rest:
         yield rest
 
 
-def too_large(name: str) -> str:
-    return f"{name}: more than {MAX_CSV_BYTES >> 20:,} MiB of csv; use folders of images or a .npz for so many faces"
+def check_csv_size(size: int, name: str) -> None:
+    """Refuse a csv of more unpacked bytes than `MAX_CSV_BYTES`."""
+    if size > MAX_CSV_BYTES:
+        raise InputError(
+            f"{name}: more than {MAX_CSV_BYTES >> 20:,} MiB of csv; use folders of images or a .npz for so many faces"
+        )
 
 
 def _header(line: bytes, name: str) -> list[str]:
@@ -108,7 +117,7 @@ def _header(line: bytes, name: str) -> list[str]:
 
 
 def _fields(line: bytes, where: str) -> list[bytes]:
-    """The columns of one line. A quoted field cannot go on in the next line: no column of FER-2013 needs that."""
+    """Columns of one line; a quoted field ends in its line, since no column of FER-2013 holds a line end."""
     if len(line) > MAX_ROW_BYTES:
         raise InputError(f"{where} is longer than {MAX_ROW_BYTES:,} bytes: not a csv with one image per row")
     if b'"' not in line:
@@ -121,14 +130,14 @@ def _fields(line: bytes, where: str) -> list[bytes]:
 
 
 def _checked_pixels(field: bytes, where: str) -> str:
-    """The pixel string of one row, its values separated by single blanks."""
+    """Pixel string of one row, its values separated by single blanks."""
     field = field.strip()
     if _is_canonical(field):
         return field.decode("ascii")
     values = field.split(b" ")
     values = [value for value in values if value]
     for position, value in enumerate(values, start=1):
-        # the length first: int() of a number of thousands of digits is slow
+        # check the length first: int() of thousands of digits is slow
         if not value.isdigit() or len(value) > 9 or int(value) > 255:
             raise InputError(f"{where}: pixel {position} is {shown(value)}; expected a whole number from 0 to 255")
     if len(values) != NUM_PIXELS:
@@ -139,9 +148,9 @@ def _checked_pixels(field: bytes, where: str) -> str:
 
 
 def _is_canonical(field: bytes) -> bool:
-    """Whether these are exactly 2304 values of at most three digits, none above 255, with single blanks between them.
+    """True for exactly 2304 values of at most three digits, none above 255, with single blanks between them.
 
-    Works on whole rows of bytes at once: some 50 times faster than value by value.
+    Works on all bytes of a row at once, which is about 50 times faster than value by value.
     """
     code = np.frombuffer(field, np.uint8)
     blank = code == ord(" ")
