@@ -9,6 +9,7 @@ from PIL import Image
 
 from fer_tf import faces
 from fer_tf.errors import InputError
+from fer_tf.faces import crops, detection
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 
 pytest.importorskip("cv2")
@@ -60,7 +61,7 @@ def test_the_crop_is_cut_out_around_the_box():
     ],
 )
 def test_the_crop_is_a_square_with_the_measured_margin_inside_the_picture(box, area):
-    assert faces._crop_area(box, (500, 300)) == area
+    assert crops.crop_area(box, (500, 300)) == area
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 48), (64, 30), (1, 1)])
@@ -129,7 +130,7 @@ def test_without_opencv_small_crops_work_and_photographs_name_the_extra():
 def test_opencv_5_is_named(monkeypatch):
     import cv2
 
-    monkeypatch.setattr(faces, "_thread", type("Thread", (), {})())
+    monkeypatch.setattr(detection, "_thread", type("Thread", (), {})())
     monkeypatch.delattr(cv2, "CascadeClassifier")
     with pytest.raises(InputError, match=r"finding faces needs OpenCV 4, this is \d"):
         faces.detect_faces(photograph())

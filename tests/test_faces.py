@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_tf import faces
 from fer_tf.errors import InputError
+from fer_tf.faces import pictures
 from fer_tf.faces.crops import to_grey48
 from fer_tf.faces.pictures import decode_image, open_image
 
@@ -129,7 +129,7 @@ def test_formats_not_named_are_refused(tmp_path):
         open_image(path)
     path.write_bytes(encoded(Image.new("L", (8, 8)), "BMP"))
     with pytest.raises(InputError, match=r"face\.png: not a PNG or JPEG picture"):
-        open_image(path, formats=faces.IMAGE_FORMATS)
+        open_image(path, formats=pictures.IMAGE_FORMATS)
 
 
 def test_missing_and_empty_files(tmp_path):
@@ -162,7 +162,7 @@ def test_pixel_bound_holds_before_anything_is_decoded(side, monkeypatch):
 
 
 def test_file_size_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(faces, "MAX_IMAGE_BYTES", 1 << 20)
+    monkeypatch.setattr(pictures, "MAX_IMAGE_BYTES", 1 << 20)
     path = tmp_path / "big.png"
     path.write_bytes(encoded(Image.new("L", (8, 8))) + b"\0" * (1 << 20))
     with pytest.raises(InputError, match="larger than 1 MiB"):

@@ -81,7 +81,7 @@ def load_dataset(
         dataset = synthetic.make_synthetic()
         name = dataset.source
     else:
-        name = shown_path(path)
+        name = shown_path(Path(path))
         dataset = dataclasses.replace(read(Path(path), name), source=Path(path).resolve().name)
     if classes is not None:
         dataset = select_classes(dataset, classes)

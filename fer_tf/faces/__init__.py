@@ -1,4 +1,4 @@
-"""From a photograph to 48x48 grey crops: opening pictures, detection, crops, drawing, video."""
+"""From a photograph to 48x48 grey crops: finding files, opening pictures, detection, crops, drawing, video."""
 
 from fer_tf.faces.crops import to_grey48
 from fer_tf.faces.detection import Face, detect_faces, find_faces

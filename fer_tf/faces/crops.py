@@ -1,4 +1,4 @@
-"""The 48x48 grey crop: the only way from a picture's pixels to the network's."""
+"""Cuts and shrinks a face to 48x48 grey pixels: the only way from a picture to the network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from fer_tf.errors import InputError
 from fer_tf.faces.pictures import grey_or_rgb
 from fer_tf.task import IMAGE_SIZE
 
+Box = tuple[int, int, int, int]  # left, top, width, height in pixels
+
+# Side of the crop that the network sees, divided by the side of the detector's box. Measured on FER-2013's PublicTest
+# faces, enlarged to 144 pixels. The detector's box is 0.96 of the published crop (median of the 909 faces found), and
+# their centres differ by at most 1 %. A classifier trained on the published crops is right most often at 1.04 (0.80:
+# 56.8 %, 0.95: 62.8 %, 1.00: 62.9 %, 1.04: 63.4 %, 1.08: 62.8 %, 1.12: 61.8 %, 1.40: 55.1 % of the 1519 faces found).
+CROP_MARGIN = 1.04
+
 
 def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
-    """The 48x48 grey crop of a picture of one face: the only way from a file's or photo's pixels to the network's.
+    """Return the 48x48 grey crop of a picture of one face.
 
-    Grey is ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, as Pillow's `convert("L")` rounds it. Of a picture that is
-    not square the largest centred square is kept: stretching would change the geometry that expressions consist of.
-    The square is resized by Pillow's bilinear filter, which is antialiased: its support grows with the reduction.
-    48x48 grey comes back unchanged, pixel by pixel.
+    Grey is ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, as Pillow's `convert("L")` rounds it. A picture that is not
+    square is cut to its largest centred square, because stretching would change the expression. Pillow's bilinear
+    filter resizes the square; it is antialiased, since its support grows with the reduction. The pixels of a 48x48 grey
+    picture are returned unchanged.
 
     Args:
         image: a picture of any size; as an array uint8 (height, width), (height, width, 1) or RGB (height, width, 3),
@@ -26,7 +34,7 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
         uint8 (48, 48), values in [0, 255].
 
     Raises:
-        InputError: for an array of another shape or type, a picture without pixels, or something else.
+        InputError: for an array of another shape or type, a picture without pixels, or another kind of object.
     """
     if not isinstance(image, (np.ndarray, Image.Image)):
         raise InputError(f"image is {type(image).__name__}: expected a PIL image or a uint8 array")
@@ -36,7 +44,7 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
                 f"image of type {image.dtype} and shape {image.shape}: expected uint8 (height, width), "
                 "(height, width, 1) or RGB (height, width, 3)"
             )
-        if image.size:  # Pillow cannot hold an empty one: refused below
+        if image.size:  # Pillow cannot hold an empty one; it is refused below
             image = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
     if 0 in (image.shape[:2] if isinstance(image, np.ndarray) else image.size):
         raise InputError("the picture has no pixels: expected at least one row and one column")
@@ -50,16 +58,16 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
     return np.array(square, dtype=np.uint8)
 
 
-MAX_CROP_SIDE = 64  # a picture of at most this width and height is a face crop already
-# Side of the crop that the network sees, in sides of the detector's box. Measured on FER-2013's PublicTest faces,
-# enlarged to 144 pixels: the detector's box is 0.96 of the published crop (median of 909 found), centred within 1 %;
-# and a classifier trained on the published crops is right most often on what was found at 1.04 (0.80: 56.8 %,
-# 0.95: 62.8 %, 1.00: 62.9 %, 1.04: 63.4 %, 1.08: 62.8 %, 1.12: 61.8 %, 1.40: 55.1 %, of 1519 found).
-CROP_MARGIN = 1.04
+def crop_area(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the square around a box with its margin, moved into the picture.
 
+    Args:
+        box: of the detector.
+        size: width and height of the picture.
 
-def crop_area(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The square around a box, with its margin, moved into the picture: (left, top, right, bottom)."""
+    Returns:
+        (left, top, right, bottom), as `Image.crop` takes it.
+    """
     left, top, width, height = box
     side = min(round(max(width, height) * CROP_MARGIN), *size)
     x = min(max(round(left + (width - side) / 2), 0), size[0] - side)

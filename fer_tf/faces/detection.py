@@ -1,4 +1,4 @@
-"""Finds the faces of a photograph (extra `faces`)."""
+"""Finds the faces in a photograph; needs OpenCV (extra `faces`)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import numpy as np
 from PIL import Image
 
 from fer_tf.errors import InputError
-from fer_tf.faces.crops import MAX_CROP_SIDE, crop_area, to_grey48
+from fer_tf.faces.crops import Box, crop_area, to_grey48
 
-_CASCADE = "haarcascade_frontalface_alt2.xml"  # finds as many as _default, invents fewer: 1 against 17 in 27 pictures
-_SEARCH_SIDE = 1024  # pixels: larger pictures are reduced to it; the smallest face that is found scales along
+MAX_CROP_SIDE = 64  # pixels: a picture of at most this width and height is a face crop already
+# Finds as many faces as haarcascade_frontalface_default.xml, with 1 false alarm instead of 17 in 27 pictures.
+_CASCADE = "haarcascade_frontalface_alt2.xml"
+_SEARCH_SIDE = 1024  # pixels: larger pictures are reduced to it, so their smallest faces are not found
 _SMALLEST_FACE = 32  # pixels, in the reduced picture
-_BORDER = 0.1  # of the shorter side, edge pixels repeated: finds 73 % instead of 61 % of the faces that fill a picture
-_SCALE_STEP = 1.1  # between the sizes that are searched
-_MIN_NEIGHBOURS = 3  # overlapping hits that make a face
-_thread = threading.local()  # a cascade may be used by one thread at a time
+# Border of repeated edge pixels, as a part of the shorter side: with it 73 % instead of 61 % of the faces that fill a
+# picture are found.
+_BORDER = 0.1
+_SCALE_STEP = 1.1  # ratio of successive face sizes that are searched
+_MIN_NEIGHBOURS = 3  # overlapping hits that count as a face
+_thread = threading.local()  # holds a cascade for each thread, since two threads cannot share one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +32,21 @@ class Face:
 
     Attributes:
         box: left, top, width and height in pixels of the upright picture.
-        crop: uint8 (48, 48), grey: what the network sees.
+        crop: uint8 (48, 48), grey, as the network sees it.
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     crop: np.ndarray
 
 
 def find_faces(image: Image.Image, *, detect: bool = True) -> list[Face]:
-    """The faces of a picture, the largest first.
+    """Find the faces of a picture, the largest first.
 
-    A picture of at most 64x64 pixels is a face crop already.
+    A picture of at most 64x64 pixels is taken as a face crop.
 
     Args:
         image: an upright picture, as `open_image` returns it.
-        detect: False takes any picture as a crop of one face.
+        detect: False to take a picture of any size as a crop of one face.
 
     Returns:
         The faces; an empty list if the detector finds none.
@@ -56,8 +60,8 @@ def find_faces(image: Image.Image, *, detect: bool = True) -> list[Face]:
     return [Face(box, to_grey48(image.crop(crop_area(box, image.size)))) for box in detect_faces(image)]
 
 
-def detect_faces(image: Image.Image) -> list[tuple[int, int, int, int]]:
-    """The detector's boxes, the largest first; OpenCV's Haar cascade for frontal faces (Viola and Jones, 2001).
+def detect_faces(image: Image.Image) -> list[Box]:
+    """Find frontal faces with OpenCV's Haar cascade (Viola and Jones, 2001), the largest first.
 
     Args:
         image: an upright picture.

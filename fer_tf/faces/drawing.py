@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fer_tf.faces.crops import Box
+
 _BOX_COLOUR, _TEXT_COLOUR = (255, 210, 0), (0, 0, 0)
 
 
-def draw_faces(image: Image.Image, faces: Sequence[tuple[tuple[int, int, int, int], str]]) -> Image.Image:
-    """A copy of a picture with a box and a label on each face.
+def draw_faces(image: Image.Image, faces: Sequence[tuple[Box, str]]) -> Image.Image:
+    """Return a copy of a picture with a box and a label on each face.
 
     Args:
         image: the upright picture.
@@ -27,7 +29,7 @@ def draw_faces(image: Image.Image, faces: Sequence[tuple[tuple[int, int, int, in
         font = ImageFont.load_default(max(10.0, width / 10))
         _, _, right, bottom = draw.textbbox((0, 0), label, font=font)
         text_width, text_height = right + 2 * line, bottom + 2 * line
-        # Above the face; inside its box where there is no room above. Never over the right or left edge.
+        # Above the box, or inside it if there is no room above; never beyond the right or left edge.
         x = max(0, min(left, picture.width - text_width))
         y = top - text_height if top >= text_height else top
         draw.rectangle((x, y, x + text_width, y + text_height), fill=_BOX_COLOUR)

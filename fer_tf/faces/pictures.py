@@ -1,4 +1,4 @@
-"""Opens pictures that nobody has checked: size bounds, upright, grey or RGB."""
+"""Opens untrusted picture files: bounds their size, turns them upright, makes them grey or RGB."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 
 from fer_tf.errors import InputError
 
-IMAGE_FORMATS = ("PNG", "JPEG")  # what a training folder may hold
-PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # what can be opened for prediction
-MAX_IMAGE_PIXELS = 50_000_000  # a 50-megapixel camera; checked from the header, before anything is decoded
+IMAGE_FORMATS = ("PNG", "JPEG")  # of a training folder
+PHOTO_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # of prediction
+MAX_IMAGE_PIXELS = 50_000_000  # a 50-megapixel camera; the header is checked before anything is decoded
 MAX_IMAGE_BYTES = 256 << 20  # 50 million RGBA pixels that do not compress take 200 MB
-MAX_JPEG_SCANS = 200  # encoders write about ten; each costs a pass over the picture, so thousands are an attack
-_ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4 A: where row 0 and column 0 of the stored image belong
-_UPRIGHT = {
+MAX_JPEG_SCANS = 200  # encoders write about ten; each costs a pass over the picture, so thousands of them are an attack
+_ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4 A: the sides of the scene that row 0 and column 0 of the image show
+_UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,7 +30,7 @@ _UPRIGHT = {
 
 
 def open_image(path: str | os.PathLike[str], *, formats: tuple[str, ...] = PHOTO_FORMATS) -> Image.Image:
-    """Opens a picture that nobody has checked, upright and in one of two modes.
+    """Open an untrusted picture file, upright, as grey or RGB.
 
     Args:
         path: an image file.
@@ -40,25 +40,25 @@ def open_image(path: str | os.PathLike[str], *, formats: tuple[str, ...] = PHOTO
         The decoded image, as `decode_image` describes it.
 
     Raises:
-        InputError: if the file is missing, no picture in these formats, broken, or larger than the bounds.
+        InputError: if the file is missing, not a picture in these formats, broken, or too large.
     """
     path = Path(path)
     try:
-        if not os.path.isfile(path):  # unlike Path's, false for a name that the system refuses
+        if not os.path.isfile(path):  # Path.is_file raises for a name that the system refuses
             raise InputError(f"no image file at {path}: give the path of a {_either(formats)} file")
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
         data = path.read_bytes()
-    except OSError as error:  # an InputError, so that the other pictures of a folder are still read
+    except OSError as error:  # an InputError, so that the caller can skip this picture
         raise InputError(f"{path}: cannot be read ({error.strerror}); make it readable, or remove it") from error
     return decode_image(data, str(path), formats=formats)
 
 
 def decode_image(data: bytes, name: str, *, formats: tuple[str, ...] = PHOTO_FORMATS) -> Image.Image:
-    """Decodes the bytes of a picture that nobody has checked.
+    """Decode the bytes of an untrusted picture.
 
-    The EXIF orientation is applied. Transparent parts are laid over white, as viewers show them. 16-bit grey keeps its
-    high byte. Palettes, CMYK and other colour models become RGB. Of an animation the first frame is taken.
+    The EXIF orientation is applied. Transparent parts become white, as in viewers. 16-bit grey keeps its high byte.
+    Palettes, CMYK and other colour models become RGB. An animation gives its first frame.
 
     Args:
         data: the contents of an image file.
@@ -69,11 +69,12 @@ def decode_image(data: bytes, name: str, *, formats: tuple[str, ...] = PHOTO_FOR
         An image of mode L (8-bit grey) or RGB.
 
     Raises:
-        InputError: if these are no picture in these formats, a broken one, or one of more than `MAX_IMAGE_PIXELS`.
+        InputError: if the bytes are not a picture in these formats, or a broken one, or one of more than
+            `MAX_IMAGE_PIXELS`.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures, for which the bound below is tighter; of odd EXIF
+            warnings.simplefilter("ignore")  # about large pictures (our bound below is tighter) and odd EXIF
             image = Image.open(io.BytesIO(data), formats=formats)
             width, height = image.size
             if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
@@ -98,7 +99,7 @@ def _either(formats: tuple[str, ...]) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF beside sound pixels: viewers show such a picture as it is stored
+    except Exception:  # damaged EXIF: show the picture as it is stored, as viewers do
         return 1
 
 
@@ -107,7 +108,8 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def grey_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip at 255 in some versions
+    """Convert a picture of any mode to L (8-bit grey) or RGB, with transparent parts white."""
+    if image.mode.startswith("I"):  # 16-bit grey; some versions of Pillow would clip it at 255
         return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")

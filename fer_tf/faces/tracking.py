@@ -7,41 +7,41 @@ import math
 
 import numpy as np
 
-SMOOTHING_SECONDS = 0.5  # time constant of the exponential average over a face's scores
-_FORGET_SECONDS = 1.0  # a face unseen for this long is a new one when it comes back
-_SAME_FACE_OVERLAP = 0.3  # intersection over union of the boxes of one face in two frames that follow each other
+from fer_tf.faces.crops import Box
+
+SMOOTHING_SECONDS = 0.5  # time constant of the exponential average of a face's scores
+_FORGET_SECONDS = 1.0  # a face that was not seen for this long counts as a new face
+_SAME_FACE_OVERLAP = 0.3  # least intersection over union of a face's boxes in two successive frames
 
 
 @dataclasses.dataclass
 class _Track:
     number: int
-    box: tuple[int, int, int, int]
+    box: Box
     probabilities: np.ndarray
     seconds: float
 
 
 class Smoother:
-    """Follows faces from frame to frame and averages each one's scores, older frames counting exponentially less.
+    """Follows faces from frame to frame and averages the scores of each with exponentially falling weights.
 
-    A score of t seconds ago has exp(-t / SMOOTHING_SECONDS) of the weight of a present one, whatever the frame rate.
+    The weight of a score that is t seconds old is exp(-t / SMOOTHING_SECONDS), whatever the frame rate.
     """
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
         self._count = 0
 
-    def update(
-        self, seconds: float, boxes: list[tuple[int, int, int, int]], probabilities: np.ndarray
-    ) -> list[tuple[int, np.ndarray]]:
-        """Takes in a frame.
+    def update(self, seconds: float, boxes: list[Box], probabilities: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Add a frame.
 
         Args:
-            seconds: time of the frame; not before the last one's.
+            seconds: time of the frame, not before that of the last one.
             boxes: (left, top, width, height) of each face.
             probabilities: float (faces, classes).
 
         Returns:
-            For each face its number, which it keeps from frame to frame (from 1), and its smoothed probabilities.
+            For each face its number, counted from 1 and the same in all frames, and its smoothed probabilities.
         """
         known = [track for track in self._tracks if seconds - track.seconds <= _FORGET_SECONDS]
         pairs = [(_overlap(track.box, box), t, b) for t, track in enumerate(known) for b, box in enumerate(boxes)]
@@ -66,7 +66,7 @@ class Smoother:
         return smoothed
 
 
-def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+def _overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

@@ -1,4 +1,4 @@
-"""Reads frames of a video file or camera, and writes videos frame by frame (extra `faces`)."""
+"""Reads the frames of a video file or camera and writes videos; needs OpenCV (extra `faces`)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ from fer_tf.errors import InputError
 from fer_tf.faces.pictures import MAX_IMAGE_PIXELS
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-_DEFAULT_FPS = 25.0  # where the file or camera names none
+_DEFAULT_FPS = 25.0  # for a file or camera that names none
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # both are in OpenCV's wheel
 
 
 class FrameSource:
-    """A video file or a camera: iterate over its frames, as (seconds since the first, RGB image)."""
+    """The frames of a video file or a camera, once: iterate over (seconds since the first, RGB image).
+
+    Attributes:
+        name: the file's path, or `camera` and its number.
+        is_camera: True for a camera.
+        fps: frames per second.
+        num_frames: number of frames; 0 if not known.
+    """
 
     def __init__(self, source: str | os.PathLike[str] | int) -> None:
-        """Opens it.
+        """Open the file or camera.
 
         Args:
             source: a video file, or the number of a camera.
 
         Raises:
-            InputError: if there is no such file or camera, it is no video, or OpenCV is not installed.
+            InputError: if there is no such file or camera, OpenCV cannot read the video, or OpenCV is not installed.
         """
         self.is_camera = isinstance(source, int)
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
@@ -39,7 +46,7 @@ class FrameSource:
         try:
             self._capture = self._cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
             opened = self._capture.isOpened()
-        except self._cv2.error:  # a number that OpenCV cannot hold
+        except self._cv2.error:  # the number of the camera is too large
             opened = False
         if not opened:
             if self.is_camera:
@@ -55,13 +62,13 @@ class FrameSource:
             )
         fps = self._capture.get(self._cv2.CAP_PROP_FPS)
         self.fps = fps if 0.1 <= fps <= 1000 else _DEFAULT_FPS
-        self.num_frames = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))  # 0: not known
+        self.num_frames = max(0, int(self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[tuple[float, Image.Image]]:
-        """The frames from here to the end; a camera has none.
+        """Read frames to the end of the file, or from a camera until the caller stops.
 
         Raises:
-            InputError: if there is no frame at all.
+            InputError: if not a single frame can be read.
         """
         number, start = 0, time.monotonic()
         try:
@@ -79,11 +86,11 @@ class FrameSource:
 
 
 def opencv() -> Any:
+    """Import OpenCV and silence its own messages; what goes wrong is reported in ours."""
     try:
         import cv2
     except ImportError:
         raise InputError("reading videos and cameras needs OpenCV: pip install 'fer_tf[faces]'") from None
-    # What goes wrong is said in our own words; these two write to stderr by themselves.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
@@ -93,10 +100,10 @@ class VideoWriter:
     """Writes frames of one size as .mp4 or .avi."""
 
     def __init__(self, path: Path, *, fps: float, size: tuple[int, int]) -> None:
-        """Opens the file.
+        """Open the file.
 
         Args:
-            path: to write; its suffix decides the format.
+            path: the file to write; its suffix decides the format.
             fps: frames per second.
             size: width and height, pixels.
 
@@ -111,9 +118,10 @@ class VideoWriter:
             raise InputError(f"cannot write a video of {size[0]}x{size[1]} pixels to {path.parent}")
 
     def write(self, frame: Image.Image) -> None:
-        """Adds a frame; one of another size than the first is scaled to it."""
+        """Add a frame; it is scaled to the size of the video."""
         frame = frame if frame.size == self._size else frame.resize(self._size)
         self._writer.write(self._cv2.cvtColor(np.asarray(frame), self._cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
+        """Finish the file."""
         self._writer.release()
