@@ -80,3 +80,11 @@ def quantity(number: int, unit: str) -> str:
 
 def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def printable(text: str) -> str:
+    """Untrusted text with control characters, line ends and lone surrogates as escapes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
+        for letter in text
+    )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 import struct
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_tf.faces import video
 from fer_tf.commands import predict
 from fer_tf.deploy.quantization import QUANTIZATIONS
 from fer_tf.errors import InputError
+from fer_tf.faces import tracking, video
+from fer_tf.inference.classifier import EmotionClassifier
+from fer_tf.recognition import recognize_frames
 from fer_tf.task import EMOTIONS
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
@@ -234,18 +237,18 @@ def test_scores_are_smoothed_over_time_whatever_the_frame_rate():
     box = (10, 10, 50, 50)
     after = {}
     for fps in (5, 50):
-        smoother = video.Smoother()
+        smoother = tracking.Smoother()
         smoother.update(0.0, [box], np.array([[1.0, 0.0]]))
         for frame in range(1, fps + 1):
             ((number, scores),) = smoother.update(frame / fps, [box], np.array([[0.0, 1.0]]))
         after[fps] = scores[0]
         assert number == 1
-    assert after[5] == pytest.approx(np.exp(-1 / video.SMOOTHING_SECONDS))
+    assert after[5] == pytest.approx(np.exp(-1 / tracking.SMOOTHING_SECONDS))
     assert after[50] == pytest.approx(after[5])
 
 
 def test_faces_are_followed_and_forgotten():
-    smoother = video.Smoother()
+    smoother = tracking.Smoother()
     left, right = (0, 0, 50, 50), (100, 0, 50, 50)
     one, two = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert [number for number, _ in smoother.update(0.0, [left, right], np.stack([one, two]))] == [1, 2]
@@ -290,6 +293,29 @@ def test_a_camera_is_watched_until_interrupted(say, monkeypatch, tmp_path):
     assert len(out) == 6
     assert json.loads(out[-1])["file"] == "camera 0"
     assert len(list(video.FrameSource(tmp_path / "out" / "camera0-faces.mp4"))) >= 3
+
+
+class Frames:
+    """A stand-in for `FrameSource`: the same picture ten times."""
+
+    name, fps, num_frames = "stand-in", 10.0, 10
+
+    def __init__(self, is_camera):
+        self.is_camera = is_camera
+
+    def __iter__(self):
+        return ((number / 10, photograph()) for number in range(10))
+
+
+@pytest.mark.parametrize("is_camera", [True, False])
+def test_leaving_a_camera_keeps_its_video_and_leaving_a_file_keeps_nothing(model, tmp_path, is_camera):
+    output = tmp_path / "out" / "annotated.avi"
+    found = recognize_frames(Frames(is_camera), EmotionClassifier(model), annotated=output)
+    assert [len(faces) for faces in itertools.islice(found, 4)] == [2, 2, 2, 2]
+    found.close()
+    assert [path.name for path in output.parent.iterdir()] == (["annotated.avi"] if is_camera else [])
+    if is_camera:
+        assert len(list(video.FrameSource(output))) == 3  # the fourth frame was not drawn yet
 
 
 # --- bad input: one line each ---
@@ -430,4 +456,4 @@ def test_videos_without_opencv_name_the_extra(monkeypatch, tmp_path):
 
 
 def test_the_help_states_the_smoothing():
-    assert f"time constant of {video.SMOOTHING_SECONDS}\nseconds" in predict.__doc__
+    assert f"time constant of {tracking.SMOOTHING_SECONDS} seconds" in predict.__doc__

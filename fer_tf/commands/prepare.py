@@ -1,4 +1,4 @@
-"""Checks a data set in any readable form and writes it as one .npz, which loads at once and needs no csv any more."""
+"""Checks a data set in any readable form and writes it as one .npz, which loads faster than a csv or a folder."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from fer_tf.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument(
         "input",
         metavar="IN",
         help="fer2013.csv, icml_face_data.csv or train.csv (plain, .gz, .xz or .zip), a folder train/ test/ with one "
         "folder of images per class, or a .npz",
     )
-    parser.add_argument("output", metavar="OUT.npz", help="the file to write; one that is there is replaced")
+    parser.add_argument("output", metavar="OUT.npz", help="the file to write; an existing one is replaced")
     parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads, checks, writes, and prints what was written."""
-    from fer_tf.data.loading import load_dataset
-    from fer_tf.data.reading.npz import save_npz
+    """Load, check and write the data; print the number of images of each class and split."""
+    from fer_tf.data.loading import load_dataset, save_npz
     from fer_tf.task import SPLITS
 
     output = Path(args.output)
@@ -47,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("prepare", __doc__, add_arguments, run, argv)
