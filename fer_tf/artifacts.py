@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -17,8 +18,8 @@ from fer_tf.errors import InputError
 METADATA_NAME = "fer_tf.json"  # member of every .keras and .tflite of ours: both can be read as zip archives
 LABELS_NAME = "labels.txt"
 SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
-# Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version 2
-# adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None where not decided.
+# Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version
+# 2 adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None: not decided.
 SCHEMA_VERSION = 2
 _MAX_JSON_BYTES = 16 << 20  # far above any file of ours; a bound against a crafted one
 
@@ -134,7 +135,7 @@ def check_schema_version(values: dict[str, Any], name: str) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What a .keras or .tflite of ours says about itself: classes, image size, recipe, data, versions.
+    """Read what a .keras or .tflite of ours says about itself: classes, image size, recipe, data, versions.
 
     Raises:
         InputError: if the file is missing or was not written by fer_tf.
@@ -142,20 +143,37 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no model file at {path}: give the path of a .keras or .tflite that fer_tf wrote")
+    return _metadata(path, str(path))
+
+
+def parse_metadata(content: bytes, name: str) -> dict[str, Any]:
+    """Return the metadata of a model whose bytes are in memory.
+
+    Args:
+        content: the whole .keras or .tflite.
+        name: what the error message calls it.
+
+    Raises:
+        InputError: if it was not written by fer_tf.
+    """
+    return _metadata(io.BytesIO(content), name)
+
+
+def _metadata(file: Path | io.BytesIO, name: str) -> dict[str, Any]:
     foreign = (
-        f"{path} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite of fer_tf"
+        f"{name} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite of fer_tf"
     )
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             if archive.getinfo(METADATA_NAME).file_size > _MAX_JSON_BYTES:
                 raise InputError(foreign)
-            metadata = _parse_object(archive.read(METADATA_NAME), f"{path}:{METADATA_NAME}")
+            metadata = _parse_object(archive.read(METADATA_NAME), f"{name}:{METADATA_NAME}")
     except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(foreign) from error
     names = metadata.get("class_names")
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{path}: its {METADATA_NAME} has no list of class_names; export the model again")
-    check_schema_version(metadata, str(path))
+        raise InputError(f"{name}: its {METADATA_NAME} has no list of class_names; export the model again")
+    check_schema_version(metadata, name)
     return metadata
 
 

@@ -19,7 +19,16 @@ def _field(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One training run's settings; the defaults are the training report's recipe."""
+    """One training run's settings; the defaults are the training report's recipe.
+
+    Raises:
+        InputError: for a value of another type or out of range, or settings that exclude one another.
+
+    Example:
+        >>> import fer_tf
+        >>> fer_tf.Config(weights="none", image_size=64).batch_size
+        32
+    """
 
     # Model
     image_size: int = _field(
@@ -35,16 +44,16 @@ class Config:
         0.2, "drop rate of the last residual block, rising linearly to it", low=0, high=0.95
     )
     batch_norm_momentum: float = _field(0.99, "share of the old moving statistic kept at each step", low=0, high=0.9999)
-    stem_stride: int = _field(2, "stride of the first convolution: 1 keeps four times the feature maps", low=1, high=2)
     round_kernels: bool = _field(
-        False, "round the kernels that win to float16's values before scoring, so that the .keras packs to half"
+        False,
+        "round the final kernels to float16 precision before scoring; the .keras then compresses to about 0.6 of its "
+        "size",
     )
 
     # Phases
     frozen_epochs: int = _field(3, "epochs of phase 1: backbone frozen, head only; skipped with --weights none", low=0)
     epochs: int = _field(40, "most epochs of phase 2: all layers", low=0)
     train_batch_norm: bool = _field(True, "phase 2 trains BatchNorm too; otherwise its statistics stay fixed")
-    cache_features: bool = _field(False, "phase 1 from features computed once, without augmentation")
     early_stopping_patience: int = _field(
         8, "epochs without a better validation accuracy before phase 2 ends; 0: never", low=0
     )
@@ -84,7 +93,7 @@ class Config:
     )
     label_smoothing: float = _field(0.0, "share of each target spread evenly over the classes", low=0, high=0.9)
     teachers: tuple[str, ...] = _field(
-        (), "run directories, .keras or .tflite files whose mean probabilities are taught too"
+        (), "teacher models (run directories, .keras or .tflite); their mean probabilities join the training target"
     )
     distillation_weight: float = _field(0.5, "share of the teachers in each target", low=0, high=1)
     distillation_temperature: float = _field(2.0, "softens the teachers' probabilities", low=0.1, high=20)
@@ -127,28 +136,6 @@ class Config:
                 f"logit_adjustment {self.logit_adjustment:g} with class_weights {self.class_weights}: both favour rare "
                 "classes, together too much: set class_weights none or logit_adjustment 0"
             )
-        if self.cache_features and self.augments_frozen:
-            raise InputError(
-                "cache_features needs an unaugmented phase 1: turn flip, rotation, shift, zoom, crop, contrast, "
-                "erasing, mixup and cutmix off, or leave cache_features out"
-            )
-
-    @property
-    def augments_frozen(self) -> bool:
-        """Whether an image looks different in each epoch of phase 1."""
-        return any(
-            (
-                self.flip,
-                self.rotation,
-                self.shift,
-                self.zoom,
-                self.crop,
-                self.contrast,
-                self.erasing,
-                self.mixup,
-                self.cutmix,
-            )
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Fields and values, ready for JSON."""
@@ -185,21 +172,36 @@ def _expected(field: dataclasses.Field) -> str:
     return f"{name} from {low:g} to {high:g}" if high is not None else f"{name} of at least {low:g}"
 
 
+_REMOVED = {"stem_stride": 2, "cache_features": False}  # version 0.1's alone, with the values that change nothing
+
+
 def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:
-    """A Config from a JSON object, the fields that it leaves out taken from `base`.
+    """Return a Config from a JSON object.
+
+    Args:
+        values: settings by name. Those that only version 0.1 had are ignored where they changed nothing.
+        base: gives the settings that `values` leaves out; the defaults if None.
 
     Raises:
         InputError: for an unknown key (the nearest known one is named) or a value out of range.
     """
     known = {field.name for field in dataclasses.fields(Config)}
-    for key in values:
-        if key not in known:
+    kept = {}
+    for key, value in values.items():
+        if key in known:
+            kept[key] = value
+        elif key not in _REMOVED:
             near = difflib.get_close_matches(key, known, 1)
             raise InputError(
                 f"unknown setting {key!r}"
                 + (f": did you mean {near[0]!r}?" if near else ": see train --help for all settings")
             )
-    return dataclasses.replace(base or Config(), **values)
+        elif value != _REMOVED[key]:
+            raise InputError(
+                f"setting {key} {value!r}: only version 0.1 had it; run it with fer_tf 0.1, or set it to "
+                f"{_REMOVED[key]!r}"
+            )
+    return dataclasses.replace(base or Config(), **kept)
 
 
 def __getattr__(name: str) -> Any:

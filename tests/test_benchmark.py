@@ -56,7 +56,7 @@ def tiny(monkeypatch):
     from fer_tf import model
 
     monkeypatch.setattr(model, "build_model", tiny_network)
-    monkeypatch.setattr("fer_tf.training.loop.build_model", tiny_network)
+    monkeypatch.setattr("fer_tf.training.trainer.build_model", tiny_network)
 
 
 def failure(capsys, *argv):
@@ -178,7 +178,7 @@ def test_the_step_is_traced_once_and_trains(tiny, monkeypatch):
         return network
 
     monkeypatch.setattr(keras.Model, "train_step", counted)
-    monkeypatch.setattr("fer_tf.training.loop.build_model", kept)
+    monkeypatch.setattr("fer_tf.training.trainer.build_model", kept)
     benchmark.training_step(REPORT, 32, batch_size=4, seconds=0.01)
     assert traced == [(None, 32, 32, 3)]  # also the fixed batch takes this trace
     ((network, before),) = weights

@@ -115,13 +115,13 @@ def test_a_run_without_an_epoch_and_one_of_an_older_version(tmp_path, finished):
     header_only = make_run(tmp_path / "header", history=HEAD)
     old = make_run(tmp_path / "old")
     config = read_json(RunDirectory(old).config)
-    del config["stem_stride"]
+    del config["batch_size"]
     write_json(RunDirectory(old).config, config)
     runs = read_runs([finished, young, header_only, old])
     text = format_table(runs)
     assert table_row(text, "epochs done")[1:] == ["none", "none", "phase 1: 2, phase 2: 3 of 40"]
     assert table_row(text, "best epoch")[1:] == ["-", "-", "phase 2, epoch 2"]
-    assert table_row(text, "stem_stride") == ["2", "2", "2", "-"]
+    assert table_row(text, "batch_size") == ["32", "32", "32", "-"]
     figure = plot_runs(runs)
     assert len(figure.axes[0].get_legend_handles_labels()[1]) == 0  # one legend for the figure
     assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["finished", "old"]

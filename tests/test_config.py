@@ -22,11 +22,11 @@ def test_means_beyond_the_report_are_off_in_it():
     report = recipe("report")
     off = (
         "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
-        "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "cache_features", "warmup_epochs",
+        "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "warmup_epochs",
         "round_kernels",
     )  # fmt: skip
     assert not any(getattr(report, name) for name in off)
-    assert (report.stem_stride, report.stochastic_depth, report.batch_norm_momentum) == (2, 0.2, 0.99)
+    assert (report.stochastic_depth, report.batch_norm_momentum) == (0.2, 0.99)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -68,7 +68,6 @@ def test_unknown_key_names_the_nearest():
         ({"schedule": "cosine", "warmup_epochs": 50}, r"warmup_epochs 50: expected at most epochs \(40\)"),
         ({"learning_rate": 10**400}, "learning_rate 1e.300: expected a number"),
         ({"logit_adjustment": 1.0}, "logit_adjustment 1 with class_weights balanced"),
-        ({"cache_features": True}, "cache_features needs an unaugmented phase 1"),
     ],
 )
 def test_bad_value_says_what_was_expected(values, message):

@@ -323,7 +323,7 @@ def test_keras_and_tflite_of_a_real_network_agree_with_keras_evaluate(tmp_path, 
     keras = pytest.importorskip("keras")
     from fer_tf.artifacts import save_keras, write_bytes
     from fer_tf.data.preprocessing import preprocess
-    from fer_tf.deploy.conversion import export_tflite
+    from fer_tf.deploy.conversion import to_tflite
 
     run = make_run(tmp_path)
     keras.utils.set_random_seed(0)
@@ -333,7 +333,7 @@ def test_keras_and_tflite_of_a_real_network_agree_with_keras_evaluate(tmp_path, 
     model = keras.Model(inputs, outputs)
     metadata = {"class_names": list(NAMES), "image_size": 48}
     save_keras(model, run.model, metadata)
-    write_bytes(run.tflite("float32"), export_tflite(model, "float32", metadata=metadata))
+    write_bytes(run.tflite("float32"), to_tflite(model, "float32", metadata=metadata))
     assert main(["--run", str(run.path)]) == 0
     assert main(["--run", str(run.path), "--quantization", "float32"]) == 0
 

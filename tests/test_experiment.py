@@ -59,7 +59,7 @@ def test_files_name_their_schema_and_leave_room_for_what_later_versions_add(resu
 
 
 def test_a_run_of_data_from_memory_is_resumed_with_that_data(result, small_dataset):
-    with pytest.raises(InputError, match="was trained on data from memory"):
+    with pytest.raises(InputError, match="was made in memory: give it as `dataset`"):
         resume_experiment(result.run.path)
     again = resume_experiment(result.run.path, dataset=small_dataset)
     assert again.scores("accuracy") == result.scores("accuracy")

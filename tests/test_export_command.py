@@ -5,8 +5,7 @@ import json
 import keras
 import pytest
 
-import fer_tf.inference
-import fer_tf.model
+import fer_tf.model.weights
 from fer_tf.artifacts import RunDirectory, save_keras, write_json
 from fer_tf.commands.export_tflite import main
 from fer_tf.config import Config
@@ -102,8 +101,8 @@ def lossy(monkeypatch):
     scores = {"accuracy": 0.6, "keras_accuracy": 0.63, "difference": -0.03, "macro_f1": 0.5, "agreement": 0.9}
     card = {"quantization": "float32", "validation": scores, "size_bytes": 4, "latency_ms": 1.0}
     monkeypatch.setattr(release, "release", lambda *_, **__: release.Released("float32", b"data", card))
-    monkeypatch.setattr(fer_tf.model, "load_classifier", lambda path: None)
-    monkeypatch.setattr(fer_tf.inference, "open_model", lambda path: None)
+    monkeypatch.setattr(fer_tf.model.weights, "load_classifier", lambda path: None)
+    monkeypatch.setattr(release, "KerasPredictor", lambda model, metadata, name: None)
 
 
 def test_a_drop_is_an_error(run, lossy, capsys):

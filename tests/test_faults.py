@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf import training
+from fer_tf import experiment, training
 from fer_tf.artifacts import RunDirectory, save_keras, write_bytes
 from fer_tf.commands import train
 from fer_tf.data.reading.npz import save_npz
@@ -177,7 +177,7 @@ def test_folder_that_becomes_read_only(stripes, tmp_path):
 
 def test_log_is_bounded(stripes, tmp_path, monkeypatch):
     run = RunDirectory(tmp_path / "run")
-    monkeypatch.setattr(train, "_MAX_LOG_BYTES", 1500)
+    monkeypatch.setattr(experiment, "_MAX_LOG_BYTES", 1500)
     chatter = logging.getLogger("fer_tf.chatter")
 
     def talk(*arguments, **settings):
@@ -198,16 +198,16 @@ def test_many_epochs_keep_memory_flat_and_resume_exact(stripes, tmp_path, small_
     program = """
 import sys
 import keras
-from fer_tf import training
+from fer_tf.training.checkpoint import TrainState
 from fer_tf.commands import train
 from tests.test_faults import small_backbone
 keras.applications.EfficientNetB0 = small_backbone
-save, sizes = training.State.save, []
+save, sizes = TrainState.save, []
 def measured(self, run):
     save(self, run)
     with open("/proc/self/statm") as file:
         sizes.append(int(file.read().split()[1]) * 4096)
-training.State.save = measured
+TrainState.save = measured
 assert train.main(sys.argv[1:]) == 0
 print("GROWTH", (sizes[-1] - sizes[len(sizes) // 3]) / 2**20)
 """

@@ -1,11 +1,14 @@
 """fer_tf.inference: the contract it checks, the answers it gives, from one thread and many, without TensorFlow."""
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -13,12 +16,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fer_tf
 from fer_tf import artifacts, inference
 from fer_tf.errors import InputError
+from fer_tf.inference import litert
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.opening import open_model
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import expected_probabilities, write_tiny
+
+PACKAGE = Path(fer_tf.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,7 @@ def test_one_classifier_serves_several_threads(model, images, num_threads):
 def test_interpreters_that_start_later_leave_stderr_alone(model, monkeypatch, capfd):
     """Another thread's messages would go nowhere in that moment."""
     predictor = open_model(model, num_threads=3)
-    monkeypatch.setattr(inference, "_without_native_log", lambda: pytest.fail("stderr is sent elsewhere"))
+    monkeypatch.setattr(litert, "without_native_log", lambda: pytest.fail("stderr is sent elsewhere"))
     borrowed = [predictor._borrow() for _ in range(3)]  # held: a freed one's id may come back
     assert len({id(interpreter) for interpreter in borrowed}) == 3
     assert capfd.readouterr().err == ""
@@ -170,7 +177,7 @@ def test_things_that_are_no_picture_are_refused(model, thing):
 
 def _installation(folder: Path, *, with_model: Path | None) -> Path:
     """A copy of the package alone, as an installed wheel is."""
-    shutil.copytree(Path(inference.__file__).parent, folder / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, folder / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
     if with_model:
         target = folder / "fer_tf" / artifacts.SHIPPED_MODEL_FOLDER
         target.mkdir(parents=True)
@@ -204,7 +211,7 @@ def test_without_a_path_the_shipped_model_answers_and_nothing_heavy_is_imported(
 def _built(folder: Path, *, with_model: Path | None) -> Path:
     """What goes into a wheel, by the setuptools at hand: no other is downloaded."""
     pytest.importorskip("setuptools")
-    clone, copy = Path(inference.__file__).parents[1], folder / "clone"
+    clone, copy = PACKAGE.parent, folder / "clone"
     shutil.copytree(clone / "fer_tf", copy / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml"):
         shutil.copy(clone / name, copy)
@@ -241,7 +248,7 @@ def test_what_a_wheel_is_built_from_brings_the_shipped_model(model, tmp_path):
 
 def test_a_wheel_can_be_built_before_there_is_a_model(tmp_path):
     built = _built(tmp_path, with_model=None)
-    assert (built / "fer_tf" / "inference.py").is_file()
+    assert (built / "fer_tf" / "inference" / "litert.py").is_file()
     assert not list(built.rglob("*.tflite"))
 
 
@@ -349,6 +356,19 @@ def test_cut_and_changed_structures_are_refused_or_read_never_worse(model):
     assert refused > 300
 
 
+def test_no_length_that_stands_in_the_file_is_believed(model):
+    """A length or offset of four billion, at each place: no list of that length, no loop over it."""
+    content = model.read_bytes()
+    begin = time.monotonic()
+    tracemalloc.start()
+    for position in [*range(8, 600, 4), *range(len(content) - 9000, len(content) - 4, 4)]:
+        with contextlib.suppress(InputError):
+            inference.check_tflite(content[:position] + b"\xff" * 4 + content[position + 4 :], "FILE")
+    assert tracemalloc.get_traced_memory()[1] < 16 * len(content)
+    tracemalloc.stop()
+    assert time.monotonic() - begin < 60
+
+
 def test_labels_and_metadata_are_readable_by_any_zip_program(model):
     with zipfile.ZipFile(model) as archive:
         assert archive.read("labels.txt").decode().split() == list(EMOTIONS)
@@ -376,10 +396,10 @@ def keras_model(tmp_path_factory):
 
 
 def test_a_keras_file_and_its_tflite_agree(keras_model, images, tmp_path):
-    from fer_tf.deploy.conversion import export_tflite
+    from fer_tf.deploy.conversion import to_tflite
 
     model, path, metadata = keras_model
-    (tmp_path / "model.tflite").write_bytes(export_tflite(model, "float32", metadata=metadata))
+    (tmp_path / "model.tflite").write_bytes(to_tflite(model, "float32", metadata=metadata))
     of_keras, of_tflite = open_model(path), open_model(tmp_path / "model.tflite")
     assert of_keras.class_names == of_tflite.class_names == ("a", "b", "c")
     probabilities = of_keras.predict(images)
@@ -395,6 +415,6 @@ def test_a_damaged_keras_file_is_one_line(keras_model, tmp_path):
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(damaged, "w") as target:
         for name in source.namelist():
             target.writestr(name, b"{" if name == "config.json" else source.read(name))
-    assert _refusal(damaged).startswith("FILE is damaged, Keras refuses it (")
+    assert _refusal(damaged).startswith("FILE cannot be opened as a Keras model (")
     (tmp_path / "text.keras").write_text("text")
     assert "not a model of fer_tf" in _refusal(tmp_path / "text.keras")

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf import model as models
 from fer_tf.errors import InputError
+from fer_tf.model import network as models
+from fer_tf.model import weights as weights_module
 from fer_tf.model.network import build_backbone, build_model, dtype_policy, logits_model
 from fer_tf.model.weights import BACKBONE, load_classifier
 from tests.conftest import striped_faces
@@ -37,9 +38,8 @@ def test_clone_computes_what_the_constructor_builds():
     np.testing.assert_array_equal(_predict(network), _predict(original))
 
 
-def test_stem_stride_depth_rate_and_momentum_are_settings():
-    network = build_backbone(48, stem_stride=1, stochastic_depth=0.4, batch_norm_momentum=0.9)
-    assert network.get_layer("stem_conv").output.shape == (None, 48, 48, 32)
+def test_depth_rate_and_momentum_are_settings():
+    network = build_backbone(48, stochastic_depth=0.4, batch_norm_momentum=0.9)
     rates = [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
     default = [layer.rate for layer in build_backbone(48).layers if isinstance(layer, keras.layers.Dropout)]
     np.testing.assert_allclose(rates, 2 * np.array(default))
@@ -61,7 +61,7 @@ def test_one_class_is_refused():
 
 
 def test_plain_load_model_opens_it(classifier, tmp_path):
-    changed = build_model(3, image_size=32, stem_stride=1, stochastic_depth=0.1, batch_norm_momentum=0.9)
+    changed = build_model(3, image_size=32, stochastic_depth=0.1, batch_norm_momentum=0.9)
     for network in (classifier, changed):
         network.save(tmp_path / "m.keras")
         np.testing.assert_array_equal(_predict(keras.models.load_model(tmp_path / "m.keras")), _predict(network))
@@ -87,9 +87,9 @@ def test_h5_weights_give_what_imagenet_gives(imagenet_h5, monkeypatch):
 def test_imagenet_uses_the_file_that_keras_fetches(imagenet_h5, monkeypatch):
     monkeypatch.setattr(keras.utils, "get_file", lambda *args, **kwargs: imagenet_h5)
     by_name = build_backbone(32)
-    models.load_backbone_weights(by_name, "imagenet")
+    weights_module.load_backbone_weights(by_name, "imagenet")
     by_path = build_backbone(32)
-    models.load_backbone_weights(by_path, imagenet_h5)
+    weights_module.load_backbone_weights(by_path, imagenet_h5)
     np.testing.assert_array_equal(_predict(by_name), _predict(by_path))
 
 
@@ -100,9 +100,9 @@ def test_imagenet_without_network_names_the_ways_on(monkeypatch):
     monkeypatch.setattr(keras.utils, "get_file", fail)
     with pytest.raises(
         InputError,
-        match=r"cannot be downloaded .* --weights imagenet-lite0 .* --weights FILE.h5, or train from scratch by --recipe",
+        match=r"cannot be downloaded .* --weights imagenet-lite0 .* --weights FILE.h5, or train from scratch by --rec",
     ):
-        models.load_backbone_weights(build_backbone(32), "imagenet")
+        weights_module.load_backbone_weights(build_backbone(32), "imagenet")
 
 
 def test_our_keras_gives_its_backbone_to_other_classes_and_sizes(classifier, tmp_path):
@@ -131,13 +131,13 @@ def test_weights_of_another_network_are_refused(name, tmp_path):
     network = build_backbone(32)
     before = network.get_weights()
     with pytest.raises(InputError, match=r"imagenett|does not hold|another network|cannot be opened"):
-        models.load_backbone_weights(network, "imagenett" if name == "imagenett" else str(path))
+        weights_module.load_backbone_weights(network, "imagenett" if name == "imagenett" else str(path))
     assert all(np.array_equal(a, b) for a, b in zip(before, network.get_weights(), strict=True))
 
 
 def test_missing_weights_file_is_named():
     with pytest.raises(InputError, match=r"no weights file at nowhere\.h5"):
-        models.load_backbone_weights(build_backbone(32), "nowhere.h5")
+        weights_module.load_backbone_weights(build_backbone(32), "nowhere.h5")
 
 
 def test_code_inside_a_keras_file_is_refused(tmp_path):

@@ -2,15 +2,15 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf import training
 from fer_tf.config import Config, config_from_dict
+from fer_tf.training.schedule import make_optimizer
 
 RATE = 0.01
 
 
 def _optimizer(**settings) -> keras.optimizers.Optimizer:
     config = config_from_dict({"optimizer": "muon", "schedule": "constant", "weight_decay": 0.0, **settings}, Config())
-    return training._make_optimizer(config_from_dict({"learning_rate": RATE}, config), 2, 10)
+    return make_optimizer(config_from_dict({"learning_rate": RATE}, config), 2, 10)
 
 
 def _step(optimizer: keras.optimizers.Optimizer, value: np.ndarray, *gradients: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def made_up(monkeypatch):
         files = {mode: files.get(mode, (0, 9.0)) for mode in quantization.QUANTIZATIONS}
         monkeypatch.setattr("fer_tf.deploy.conversion.convert", lambda model: b"")
         monkeypatch.setattr(release, "quantize", lambda flatbuffer, mode, **_: mode.encode())
-        monkeypatch.setattr(release, "open_model", lambda path, **_: Fixed(*files[path.read_bytes().decode()]))
+        monkeypatch.setattr(release, "LiteRTPredictor", lambda content, **_: Fixed(*files[content.decode()]))
         monkeypatch.setattr(release, "latency_ms", lambda predictor, image: predictor.latency)
 
     return arrange

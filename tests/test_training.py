@@ -4,17 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf import training
 from fer_tf.artifacts import RunDirectory
 from fer_tf.config import Config
 from fer_tf.data import tf_pipeline as pipeline
-from fer_tf.errors import InputError
+from fer_tf.errors import Diverged, InputError
 from fer_tf.model.network import build_model
 from fer_tf.model.weights import BACKBONE, set_weights
 from fer_tf.recipes import recipe
-from fer_tf.training.checkpoint import TrainState
+from fer_tf.text import duration
+from fer_tf.training import loop
+from fer_tf.training.checkpoint import TrainState, load_weights
 from fer_tf.training.loop import train
-from fer_tf.training.schedule import image_size_at
+from fer_tf.training.schedule import image_size_at, make_optimizer, on_gpu, resolve_precision, segments
 from fer_tf.training.targets import class_weights, one_hot, soft_targets
 
 TINY = Config(
@@ -84,12 +85,12 @@ def test_sizes_rise_in_steps_of_16_and_end_at_the_final_size():
 
 def test_segments_cover_every_epoch_once():
     config = _tiny(image_size=64, initial_image_size=32, resizing_epochs=4, epochs=6)
-    assert list(training._segments(config, 3)) == [(1, 64, 3), (2, 32, 2), (2, 48, 4), (2, 64, 6)]
+    assert list(segments(config, 3)) == [(1, 64, 3), (2, 32, 2), (2, 48, 4), (2, 64, 6)]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 def test_weight_decay_is_of_kernels_only(optimizer):
-    found = training._make_optimizer(_tiny(optimizer=optimizer, weight_decay=0.5), 2, 10)
+    found = make_optimizer(_tiny(optimizer=optimizer, weight_decay=0.5), 2, 10)
     layer = keras.layers.BatchNormalization()
     layer.build((None, 3))
     dense = keras.layers.Dense(2)
@@ -100,18 +101,18 @@ def test_weight_decay_is_of_kernels_only(optimizer):
 
 
 def test_cosine_warms_up_peaks_and_ends_at_zero():
-    optimizer = training._make_optimizer(_tiny(schedule="cosine", epochs=10, warmup_epochs=2.0), 2, 100)
+    optimizer = make_optimizer(_tiny(schedule="cosine", epochs=10, warmup_epochs=2.0), 2, 100)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 100, 200, 600, 1000)]
     np.testing.assert_allclose(rates, [0, 5e-4, 1e-3, 5e-4, 0], atol=1e-9)
 
 
 def test_phase_1_has_its_own_constant_rate():
-    optimizer = training._make_optimizer(_tiny(schedule="cosine", frozen_learning_rate=0.25), 1, 100)
+    optimizer = make_optimizer(_tiny(schedule="cosine", frozen_learning_rate=0.25), 1, 100)
     assert float(optimizer.learning_rate) == 0.25
 
 
 def test_report_optimises_as_the_report_says():
-    optimizer = training._make_optimizer(recipe("report"), 2, 100)
+    optimizer = make_optimizer(recipe("report"), 2, 100)
     assert isinstance(optimizer, keras.optimizers.AdamW)
     assert float(optimizer.learning_rate) == pytest.approx(1e-4)
     assert optimizer.weight_decay == 1e-4
@@ -119,17 +120,17 @@ def test_report_optimises_as_the_report_says():
 
 
 def test_precision_auto_is_float32_on_a_cpu_and_the_crawling_one_is_said(caplog):
-    if training.on_gpu():
+    if on_gpu():
         pytest.skip("a GPU is at hand")
-    assert training.resolve_precision("auto") == "float32"
+    assert resolve_precision("auto") == "float32"
     assert not caplog.records
-    assert training.resolve_precision("mixed_float16") == "mixed_float16"
+    assert resolve_precision("mixed_float16") == "mixed_float16"
     assert "20 times slower" in caplog.text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.4, "4 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")])
 def test_duration(seconds, text):
-    assert training.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 # --- TrainState ---
@@ -196,7 +197,7 @@ def test_history_is_one_over_both_phases_and_the_best_is_kept(two_phases):
     assert [(row["phase"], row["epoch"]) for row in state.history] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     best = max(state.history, key=lambda row: row["val_accuracy"])
     assert state.best["val_accuracy"] == best["val_accuracy"]
-    assert _same(after_2.get_weights(), training.load_weights(run.best_weights(best["phase"], best["epoch"])))
+    assert _same(after_2.get_weights(), load_weights(run.best_weights(best["phase"], best["epoch"])))
     lines = run.history.read_text().splitlines()
     assert lines[0].startswith("phase,epoch,image_size,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy")
     assert len(lines) == 5
@@ -283,40 +284,24 @@ def test_average_follows_short_epochs_too(small_dataset, tmp_path):
     model, state = train(_tiny(epochs=2, ema_decay=0.9), run, small_dataset, pipeline)
     assert state.counters["average_steps"] == 6
     assert not _same(state.average, state.weights)
-    assert _same(model.get_weights(), training.load_weights(run.best_weights(2, state.best["epoch"])))
+    assert _same(model.get_weights(), load_weights(run.best_weights(2, state.best["epoch"])))
     keras.utils.set_random_seed(0)
     start = build_model(3, image_size=32, batch_norm_momentum=0.9).get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(start, state.average, strict=True) if a.ndim == 4)
 
 
-def test_cached_features_train_the_same_head(small_dataset, imagenet_h5, tmp_path):
-    config = _tiny(
-        weights=imagenet_h5, epochs=0, frozen_learning_rate=0.01, flip=False, rotation=0.0, shift=0.0, zoom=0.0
-    )
-    plain, plain_state = train(config, RunDirectory.create(tmp_path / "plain"), small_dataset, pipeline)
-    cached = dataclasses.replace(config, cache_features=True)
-    fast, fast_state = train(cached, RunDirectory.create(tmp_path / "fast"), small_dataset, pipeline)
-    assert np.abs(plain.get_layer("logits").get_weights()[0]).max() > 0.01
-    for a, b in zip(plain.get_weights(), fast.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-    for name in ("loss", "val_loss", "val_accuracy"):
-        np.testing.assert_allclose(
-            [row[name] for row in plain_state.history], [row[name] for row in fast_state.history], rtol=1e-3
-        )
-
-
 def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small_dataset, tmp_path, monkeypatch):
     run = RunDirectory.create(tmp_path / "run")
-    plan = training.plan_epoch
+    plan = loop.plan_epoch
 
     def poisoned(config, targets, weights, **settings):
         if settings["epoch"] == 1:
             weights = np.where(np.arange(len(weights)) == 5, np.nan, weights).astype(np.float32)
         return plan(config, targets, weights, **settings)
 
-    monkeypatch.setattr(training, "plan_epoch", poisoned)
+    monkeypatch.setattr(loop, "plan_epoch", poisoned)
     with pytest.raises(
-        training.Diverged,
+        Diverged,
         match=r"loss nan in phase 2, 32 px, epoch 2/2, step [123]: phase 2, epoch 1 is kept; .*lower --learning",
     ):
         train(_tiny(), run, small_dataset, pipeline)

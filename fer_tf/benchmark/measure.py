@@ -73,15 +73,17 @@ def pipeline(config: Config, image_size: int, *, batch_size: int, seconds: float
     Returns:
         `image_size`, `eval_images_per_s` without and `train_images_per_s` with augmentation.
     """
-    from fer_tf.data import tf_pipeline as feed
+    from fer_tf.data import tf_pipeline as pipeline_module
 
     images, targets = _faces(batch_size)
     batches = {"batch_size": batch_size, "image_size": image_size}
-    plain = feed.make_eval_dataset(images, targets, **batches).repeat()
+    plain = pipeline_module.make_eval_dataset(images, targets, **batches).repeat()
     return {
         "image_size": image_size,
         "eval_images_per_s": _batch_rate(plain, batch_size, seconds),
-        "train_images_per_s": _batch_rate(_train_batches(feed, config, batch_size, image_size), batch_size, seconds),
+        "train_images_per_s": _batch_rate(
+            _train_batches(pipeline_module, config, batch_size, image_size), batch_size, seconds
+        ),
     }
 
 
@@ -92,14 +94,14 @@ def _faces(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     return draw_faces(labels)[rows], np.eye(NUM_CLASSES, dtype=np.float32)[labels[rows]]
 
 
-def _train_batches(feed: Any, config: Config, batch_size: int, image_size: int) -> Any:
+def _train_batches(pipeline_module: Any, config: Config, batch_size: int, image_size: int) -> Any:
     """Endless training batches; each epoch is planned anew, as training does."""
     from fer_tf.data.augmentation import plan_epoch
 
     images, targets = _faces(batch_size)
     weights = np.ones(len(images), np.float32)
     config = dataclasses.replace(config, batch_size=batch_size)
-    return feed.make_train_dataset(
+    return pipeline_module.make_train_dataset(
         images,
         lambda epoch: plan_epoch(config, targets, weights, phase=2, epoch=epoch),
         epochs=(0, _ENDLESS),
@@ -142,18 +144,18 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
 
     on_tensorflow = keras.backend.backend() == "tensorflow"
     if on_tensorflow:
-        from fer_tf.data import tf_pipeline as feed
+        from fer_tf.data import tf_pipeline as pipeline_module
     else:
-        from fer_tf.data import jax_pipeline as feed  # type: ignore[no-redef]
+        from fer_tf.data import jax_pipeline as pipeline_module  # type: ignore[no-redef]
     policy = training.resolve_precision(config.precision)
     model = training.build_for(config, image_size, NUM_CLASSES, policy)
     set_trainable(model, backbone=True, batch_norm=config.train_batch_norm)
-    trainer = feed.fit_model(logits_model(model), image_size)
+    trainer = training.make_trainer(pipeline_module, logits_model(model), image_size)
     optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
     training.compile_trainer(trainer, optimizer, NUM_CLASSES)
-    batches = _train_batches(feed, config, batch_size, image_size)
+    batches = _train_batches(pipeline_module, config, batch_size, image_size)
     fed = _step_seconds(trainer, batches, seconds)
-    again = _train_batches(feed, config, batch_size, image_size)
+    again = _train_batches(pipeline_module, config, batch_size, image_size)
     if on_tensorflow:  # the same element type as the feed's: the step is not traced again
         batch, fixed = next(iter(again)), again.take(1).cache().repeat().prefetch(1)
     else:
@@ -301,11 +303,8 @@ def keras_latency(path: Path | None, *, image_size: int, batch_size: int, second
     Returns:
         One row a number of crops: what `latency` returns, and `file`, `image_size`, `crops_per_s`.
     """
-    if path is None:
-        predictor: Predictor = _Untrained(image_size)
-    else:
-        predictor = open_model(path)
-        image_size = predictor.metadata.get("image_size", image_size)
+    predictor = _untrained(image_size) if path is None else open_model(path)
+    image_size = predictor.metadata.get("image_size", image_size)
     name = "untrained network" if path is None else path.name
     rows = []
     for num_crops in sorted({1, batch_size}):
@@ -314,24 +313,13 @@ def keras_latency(path: Path | None, *, image_size: int, batch_size: int, second
     return rows
 
 
-class _Untrained:
-    """The network before training, answering as an opened .keras does."""
+def _untrained(image_size: int) -> Predictor:
+    """The network before training."""
+    from fer_tf.inference.keras_model import KerasPredictor
+    from fer_tf.model.network import build_model
 
-    class_names = tuple(map(str, range(NUM_CLASSES)))
-
-    def __init__(self, image_size: int) -> None:
-        import keras
-
-        from fer_tf.data.preprocessing import preprocess
-        from fer_tf.model.network import build_model
-
-        inputs = keras.Input((48, 48), dtype="uint8")
-        network = build_model(NUM_CLASSES, image_size=image_size)
-        self.metadata = {"image_size": image_size}
-        self._model = keras.Model(inputs, network(preprocess(inputs, image_size)))
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        return self._model.predict(images, batch_size=len(images), verbose=0)
+    metadata = {"class_names": [str(label) for label in range(NUM_CLASSES)], "image_size": image_size}
+    return KerasPredictor(build_model(NUM_CLASSES, image_size=image_size), metadata)
 
 
 def startup(path: Path, *, seconds: float) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE
 
 
-def export_tflite(
+def to_tflite(
     model: keras.Model,
     quantization: str,
     *,
     metadata: dict[str, Any],
     calibration_images: np.ndarray | None = None,
 ) -> bytes:
-    """The finished .tflite of a trained model.
+    """Convert and quantise a trained model: the bytes of a finished .tflite.
 
     Args:
         model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-import tempfile
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fer_tf import evaluation
-from fer_tf.artifacts import atomic_path
+from fer_tf.artifacts import RunDirectory, atomic_path, read_metadata
 from fer_tf.data.dataset import Dataset
+from fer_tf.data.recorded import run_config, run_data
 from fer_tf.data.synthetic import draw_faces
-from fer_tf.deploy.quantization import AUTO, CALIBRATED, QUANTIZATIONS, check_quantization, quantize
+from fer_tf.deploy.quantization import AUTO, CALIBRATED, MODES, QUANTIZATIONS, check_quantization, quantize
 from fer_tf.errors import InputError
-from fer_tf.inference.opening import open_model
+from fer_tf.inference.keras_model import KerasPredictor
+from fer_tf.inference.litert import LiteRTPredictor
 from fer_tf.inference.predictor import Predictor
 from fer_tf.machine import machine, versions
 from fer_tf.task import EMOTIONS, split_title
@@ -49,6 +51,15 @@ class Released:
 
 
 @dataclasses.dataclass(frozen=True)
+class Exported:
+    """A .tflite that was written, and its scorecard."""
+
+    path: Path
+    scorecard_path: Path
+    scorecard: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Reference:
     """Images and what the Keras model says about them."""
 
@@ -56,6 +67,90 @@ class _Reference:
     labels: np.ndarray | None  # None where the classes are not those of the images
     probabilities: np.ndarray
     about: dict[str, Any]
+
+
+def export_tflite(
+    run: str | Path,
+    quantization: str = AUTO,
+    *,
+    data: str | Path | None = None,
+    num_calibration: int = 256,
+    max_drop: float = 0.5,
+    force: bool = False,
+    output: str | Path | None = None,
+) -> Exported:
+    """Write a run's model as a .tflite, scored against the Keras model, with its scorecard beside it.
+
+    Args:
+        run: the folder of a run that is over.
+        quantization: one of `quantization.MODES`; `auto` tries all and keeps the fastest that holds `max_drop`.
+        data: data to calibrate and score with; the run's own if None.
+        num_calibration: training images that calibration sees.
+        max_drop: points of validation accuracy that may be lost against Keras, from 0 to 100.
+        force: whether to write the file even where it loses more.
+        output: the .tflite to write; a file in the run's folder if None.
+
+    Returns:
+        The paths of both files, and the scorecard.
+
+    Raises:
+        InputError: for an unknown quantization, a run without a model, data of other classes, an output that cannot be
+            written, or a file that loses more than `max_drop`.
+
+    Example:
+        >>> import fer_tf
+        >>> exported = fer_tf.export_tflite("runs/demo", "float32", max_drop=100)
+        >>> exported.path.name, exported.scorecard_path.name
+        ('model-float32.tflite', 'model-float32.json')
+    """
+    if quantization not in MODES:
+        raise InputError(f"unknown quantization {quantization!r}: expected one of {', '.join(MODES)}")
+    if not 0 <= max_drop <= 100:
+        raise InputError(f"--max-drop {max_drop:g}: expected points of accuracy from 0 to 100")
+    directory = RunDirectory.open(run)
+    metadata = read_metadata(directory.model)
+    if output is None:
+        directory.check_open()
+    path = directory.tflite(quantization) if output is None else Path(output)
+    _check_output(path)
+    dataset = run_data(directory, run_config(directory), None if data is None else str(data)).decoded()
+    if tuple(metadata["class_names"]) != dataset.class_names:
+        raise InputError(
+            f"{directory.model} knows {', '.join(metadata['class_names'])}, the data has "
+            f"{', '.join(dataset.class_names)}: give the run's own data"
+        )
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # only it converts; a .keras is the same on each
+    from fer_tf.model.weights import load_classifier
+
+    model = load_classifier(directory.model)
+    released = release(
+        model,
+        quantization,
+        keras_predictor=KerasPredictor(model, metadata, name=str(directory.model)),
+        dataset=dataset,
+        num_calibration=num_calibration,
+        max_drop=max_drop,
+    )
+    if released.drop > max_drop and not force:
+        raise InputError(
+            f"{released.quantization} loses {released.drop:.2f} points of accuracy against Keras on the selection "
+            f"split, more than --max-drop {max_drop:g}: choose --quantization {AUTO}, or write it all the same by "
+            "--force"
+        )
+    if output is None:
+        path = directory.tflite(released.quantization)
+    scorecard_path = directory.scorecard(released.quantization) if output is None else path.with_suffix(".json")
+    write_release(released, path, scorecard_path)
+    return Exported(path, scorecard_path, released.scorecard)
+
+
+def _check_output(path: Path) -> None:
+    """Refuse at once what could not be written after a minute's work."""
+    if path.suffix != ".tflite":
+        raise InputError(f"--output {path}: expected a name that ends in .tflite")
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write {path}: choose a file in a folder that can be written to")
 
 
 def release(
@@ -74,7 +169,7 @@ def release(
         model: of `model.build_model`, trained.
         quantization: one of `quantization.MODES`. `auto` gives the fastest file whose validation accuracy is not lower
             than the Keras model's by more than `max_drop`: the whole 95 % interval of the paired difference says so.
-        keras_predictor: the same model, opened by `inference.open_model`; its metadata goes into the file.
+        keras_predictor: the same model as an `inference.KerasPredictor`; its metadata goes into the file.
         dataset: decoded; its train split gives calibration images, its validation split the scores.
         num_calibration: calibration images.
         max_drop: points of accuracy, at least 0; for `auto`.
@@ -187,10 +282,7 @@ def _on_synthetic(predictor: Predictor) -> _Reference:
 
 
 def _scorecard(quantization: str, data: bytes, references: Sequence[_Reference]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{quantization}.tflite"
-        path.write_bytes(data)
-        many, one = open_model(path), open_model(path, num_threads=1)
+    many, one = LiteRTPredictor(data), LiteRTPredictor(data, num_threads=1)
     validation, synthetic = (_score(many, reference) for reference in references)
     return {
         "format": 1,

@@ -71,7 +71,7 @@ def _check_structure(content: bytes, name: str) -> int:
         raise InputError(f"{name} takes {kind} {shape}: expected uint8 (1, {IMAGE_SIZE}, {IMAGE_SIZE}, 1); {_FOREIGN}")
     if quantization := given.Quantization():
         scales, zeros = _vector(quantization.ScaleAsNumpy()), _vector(quantization.ZeroPointAsNumpy())
-        if len(scales) > 1 or any(scales != 1) or any(zeros != 0):
+        if len(scales) > 1 or (scales != 1).any() or (zeros != 0).any():
             scale, zero = scales[0] if len(scales) else 1, zeros[0] if len(zeros) else 0
             raise InputError(
                 f"{name} scales its input (scale {scale:g}, zero point {zero}): expected grey pixels as they are "

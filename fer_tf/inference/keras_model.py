@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_tf import artifacts
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import checked_images
 from fer_tf.task import IMAGE_SIZE
 
-_KERAS_BATCH_SIZE = 64
+if TYPE_CHECKING:
+    import keras
+
+_BATCH_SIZE = 64
 
 
 class KerasPredictor:
-    """A .keras of fer_tf with the preprocessing of grey crops in front; may be used from several threads."""
+    """A Keras model with the preprocessing of grey crops in front; may be used from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Loads the model; imports Keras.
+    def __init__(self, model: keras.Model, metadata: Mapping[str, Any], *, name: str = "the model") -> None:
+        """Build the network that takes grey crops.
+
+        Later changes of the model's weights, such as a folded temperature, show in the predictions.
+
+        Args:
+            model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes).
+            metadata: what the model says about itself, with `class_names`.
+            name: what the error message calls it.
 
         Raises:
-            InputError: if the file is missing or is not a model of fer_tf.
+            InputError: if the model's output does not fit its class names.
         """
-        self.metadata = artifacts.read_metadata(path)
-        self.class_names = tuple(self.metadata["class_names"])
         import keras
 
         from fer_tf.data.preprocessing import preprocess
 
-        try:
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises whatever the damaged member of the archive made it raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(f"{path} is damaged, Keras refuses it ({reason}): copy it or train it again") from error
+        self.metadata = dict(metadata)
+        self.class_names = tuple(self.metadata["class_names"])
         shape = tuple(model.output_shape)
         if shape != (None, len(self.class_names)):
-            raise InputError(f"{path} names {len(self.class_names)} classes, its output is {shape}: train it again")
-        image_size = model.input_shape[1]
+            raise InputError(f"{name} names {len(self.class_names)} classes, its output is {shape}: train it again")
         inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE), dtype="uint8")
-        self._model = keras.Model(inputs, model(preprocess(inputs, image_size)))
+        self._model = keras.Model(inputs, model(preprocess(inputs, model.input_shape[1])))
         self._lock = threading.Lock()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -59,4 +63,4 @@ class KerasPredictor:
         if len(images) == 0:
             return np.empty((0, len(self.class_names)), np.float32)
         with self._lock:
-            return np.asarray(self._model.predict(images, batch_size=_KERAS_BATCH_SIZE, verbose=0), np.float32)
+            return np.asarray(self._model.predict(images, batch_size=_BATCH_SIZE, verbose=0), np.float32)

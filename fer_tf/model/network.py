@@ -28,18 +28,20 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 
 def build_backbone(
-    image_size: int, *, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99, stem_stride: int = 2
+    image_size: int,
+    *,
+    stochastic_depth: float = 0.2,
+    batch_norm_momentum: float = 0.99,
 ) -> keras.Model:
     """EfficientNet-B0 without its top, randomly initialised.
 
-    The Keras constructor has neither stochastic depth nor momentum nor stride; cloning its layers with other settings
+    The Keras constructor has neither stochastic depth nor momentum; cloning its layers with other settings
     has, and leaves a plain functional model that `load_model` opens by itself.
 
     Args:
         image_size: side of the input, pixels.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
-        stem_stride: stride of the first convolution, 1 or 2.
 
     Returns:
         A model float32 (batch, image_size, image_size, 3) in [0, 255] -> features (batch, h, w, 1280).
@@ -54,10 +56,6 @@ def build_backbone(
             settings["momentum"] = batch_norm_momentum
         elif isinstance(layer, keras.layers.Dropout):
             settings["rate"] *= stochastic_depth / _KERAS_STOCHASTIC_DEPTH
-        elif layer.name == "stem_conv" and stem_stride == 1:
-            settings["strides"] = (1, 1)
-        elif layer.name == "stem_conv_pad" and stem_stride == 1:
-            settings["padding"] = ((1, 1), (1, 1))  # the 3x3 kernel's, now that no row is skipped
         return layer.__class__.from_config(settings)
 
     return keras.models.clone_model(original, clone_function=clone)
@@ -70,7 +68,6 @@ def build_model(
     dropout: float = 0.3,
     stochastic_depth: float = 0.2,
     batch_norm_momentum: float = 0.99,
-    stem_stride: int = 2,
     weights: str = "none",
 ) -> keras.Model:
     """The classifier: backbone, global average pooling, dropout, one dense layer of logits, softmax.
@@ -81,7 +78,6 @@ def build_model(
         dropout: share of pooled features dropped while training.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
-        stem_stride: stride of the first convolution, 1 or 2.
         weights: of the backbone: see `load_backbone_weights`.
 
     Returns:
@@ -98,7 +94,6 @@ def build_model(
         image_size,
         stochastic_depth=stochastic_depth,
         batch_norm_momentum=batch_norm_momentum,
-        stem_stride=stem_stride,
     )
     load_backbone_weights(backbone, weights)
     inputs = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
@@ -170,20 +165,6 @@ def logits_model(
     backbone = model.get_layer(BACKBONE)
     x = InferenceMode(backbone, dtype="float32")(inputs) if frozen_backbone else backbone(inputs)
     return keras.Model(inputs, _head(model, model.get_layer("pooling")(x), logit_offset))
-
-
-def features_model(model: keras.Model) -> keras.Model:
-    """The frozen backbone alone: float32 (batch, image_size, image_size, 3) -> pooled features (batch, 1280)."""
-    inputs = keras.Input(model.input_shape[1:], dtype="float32")
-    return keras.Model(
-        inputs, model.get_layer("pooling")(InferenceMode(model.get_layer(BACKBONE), dtype="float32")(inputs))
-    )
-
-
-def head_model(model: keras.Model, *, logit_offset: np.ndarray | None = None) -> keras.Model:
-    """The head alone, for features that were computed once: (batch, 1280) -> float32 logits (batch, classes)."""
-    inputs = keras.Input(model.get_layer("pooling").output.shape[1:], dtype="float32")
-    return keras.Model(inputs, _head(model, inputs, logit_offset))
 
 
 def _head(model: keras.Model, features: Any, logit_offset: np.ndarray | None) -> Any:

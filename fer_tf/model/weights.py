@@ -9,9 +9,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from fer_tf.artifacts import shipped_model
 from fer_tf.errors import InputError
-from fer_tf.model.lite0 import load_lite0, read_lite0
+from fer_tf.model.lite0 import SWISH_SCALE, load_lite0, read_lite0
 
 BACKBONE = "efficientnetb0"
 _IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
@@ -21,25 +20,23 @@ _IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
 
 
 def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
-    """Gives a backbone its starting weights.
+    """Give a backbone its starting weights.
 
     Args:
         backbone: of `build_backbone`.
         weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `imagenet-lite0`
-            (EfficientNet-Lite0's, from a pip package), `fer2013` (the model that ships with fer_tf), the path of a .h5
-            file of ImageNet no-top weights, or the path of a .keras of fer_tf, whose classes and image size may differ.
+            (EfficientNet-Lite0's, from a pip package), the path of a .h5 file of ImageNet no-top weights, or the path
+            of a .keras of fer_tf, whose classes and image size may differ.
 
     Raises:
         InputError: if they cannot be had or belong to another network.
     """
     if weights == "none":
         return
-    if weights == "fer2013":
-        weights = str(shipped_model(".keras"))
     if weights == "imagenet":
         _load_imagenet(backbone, _download_imagenet())
     elif weights == "imagenet-lite0":
-        load_lite0(backbone, read_lite0())
+        load_lite0(backbone, read_lite0(), scale=SWISH_SCALE)
     elif weights.endswith((".h5", ".hdf5")):
         _load_imagenet(backbone, _existing(weights))
     elif weights.endswith(".keras"):
@@ -113,19 +110,28 @@ def _finalize(layer: keras.layers.Layer) -> None:
         layer.finalize_state()
 
 
-def load_classifier(path: str | Path) -> keras.Model:
-    """A .keras of ours, opened without running any code that it may carry.
+def load_keras(path: str | Path) -> keras.Model:
+    """Open a .keras file without running any code that it may carry.
 
     Raises:
-        InputError: if it is no Keras model or not our network.
+        InputError: if it is no Keras model.
     """
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a crafted or cut file can raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
             f"{path} cannot be opened as a Keras model ({reason}): give a .keras that fer_tf wrote"
         ) from error
+
+
+def load_classifier(path: str | Path) -> keras.Model:
+    """Open a .keras file that holds our network.
+
+    Raises:
+        InputError: if it is no Keras model, or another network.
+    """
+    model = load_keras(path)
     names = {layer.name for layer in getattr(model, "layers", ())}
     if not {BACKBONE, "pooling", "logits", "probabilities"} <= names:
         raise InputError(f"{path} holds another network: expected a .keras that fer_tf trained")

@@ -1,4 +1,7 @@
-"""What Keras's fit calls during an epoch: moving average, seeds, progress, and writing the state."""
+"""Callbacks of Keras's fit: epoch seeds, progress, moving average of the weights, and saving the state.
+
+`make_callbacks` lists those of a segment. To add one, write its class here and name it there.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import keras
 import numpy as np
 
 from fer_tf.artifacts import RunDirectory, write_text
+from fer_tf.config import Config
 from fer_tf.errors import Diverged
 from fer_tf.model.weights import BACKBONE
 from fer_tf.text import duration
@@ -23,17 +27,68 @@ from fer_tf.training.checkpoint import (
     save_weights,
     variable_values,
 )
+from fer_tf.training.schedule import Segment
 
 logger = logging.getLogger(__name__)
 
 _EMA_EVERY = 8  # steps between two updates of the moving average, with the decay raised to this power
 _LOG_SECONDS = 15.0  # between two progress lines where there is no terminal
+_COUNTERS = {  # attributes of Keras's callbacks that a resumed run restores
+    "plateau": ("best", "wait", "cooldown_counter"),
+    "early_stopping": ("best", "wait", "best_epoch", "stopped_epoch"),
+}
+
+
+def make_callbacks(
+    config: Config,
+    run: RunDirectory,
+    state: TrainState,
+    segment: Segment,
+    network: keras.Model,
+    *,
+    num_images: int,
+    tensorboard: bool,
+) -> list[keras.callbacks.Callback]:
+    """List the callbacks of a segment, in the order in which fit calls them.
+
+    Args:
+        config: the recipe.
+        run: receives the state, the history and the best weights.
+        state: restores the callbacks' counters; updated after each epoch.
+        segment: the epochs that fit trains.
+        network: of `build_model`; its weights are averaged and saved.
+        num_images: training images of an epoch.
+        tensorboard: write TensorBoard's files too.
+    """
+    first: list[keras.callbacks.Callback] = [
+        EpochSeeds(network, config.seed, segment.phase),
+        ProgressCallback(state, segment, num_images, config.batch_size),
+    ]
+    watched: dict[str, Any] = {}
+    if segment.phase == 2 and config.ema_decay:
+        watched["average"] = WeightEMA(network, config.ema_decay, state)
+    if segment.phase == 2 and config.schedule == "plateau":
+        watched["plateau"] = keras.callbacks.ReduceLROnPlateau(
+            monitor="val_loss", mode="min", factor=config.plateau_factor, patience=config.plateau_patience
+        )
+    # The model is saved at the recipe's size, so epochs at a smaller one compete for nothing.
+    may_be_best = segment.image_size == config.image_size
+    if segment.phase == 2 and config.early_stopping_patience and may_be_best:
+        watched["early_stopping"] = keras.callbacks.EarlyStopping(
+            monitor="val_accuracy", mode="max", patience=config.early_stopping_patience
+        )
+    if tensorboard:
+        watched["tensorboard"] = keras.callbacks.TensorBoard(
+            run.tensorboard / f"phase-{segment.phase}", write_graph=False
+        )
+    checkpoint = CheckpointCallback(network, run, state, may_be_best=may_be_best, watched=watched)
+    return [*first, *watched.values(), checkpoint]
 
 
 class WeightEMA(keras.callbacks.Callback):
-    """Moving average of all weights, BatchNorm's statistics too; validation sees the average.
+    """Keeps an exponential moving average of all weights and validates it.
 
-    Keras's own averages trainable weights only, and pairs them with the raw weights' statistics.
+    Keras's `use_ema` averages trainable weights only and combines them with BatchNorm statistics of the raw weights.
     """
 
     def __init__(self, network: keras.Model, decay: float, state: TrainState) -> None:
@@ -49,10 +104,10 @@ class WeightEMA(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.steps += 1
-        since = (batch + 1) % _EMA_EVERY or _EMA_EVERY  # an epoch's last steps count too
+        since = (batch + 1) % _EMA_EVERY or _EMA_EVERY  # steps since the last update; an epoch ends with one
         if since < _EMA_EVERY and batch + 1 < self.params["steps"]:
             return
-        # A short memory while the weights still move fast.
+        # Use a smaller decay early in training, while the weights change quickly.
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps)) ** since
         _sync(self.model)
         for average, variable in zip(self.values, self._network.weights, strict=True):
@@ -67,13 +122,13 @@ class WeightEMA(keras.callbacks.Callback):
 
 
 def _sync(model: keras.Model) -> None:
-    """Brings the variables up to date on the backend that keeps them elsewhere during fit."""
+    """Update the variables on JAX, which keeps them in a state of its own during fit."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
 
 
 class EpochSeeds(keras.callbacks.Callback):
-    """Makes an epoch's dropout a function of (seed, phase, epoch), so that a resumed run draws the same."""
+    """Seeds dropout by (seed, phase, epoch), so that a resumed run draws the same."""
 
     def __init__(self, network: keras.Model, seed: int, phase: int) -> None:
         super().__init__()
@@ -88,44 +143,45 @@ class EpochSeeds(keras.callbacks.Callback):
 
 
 class ProgressCallback(keras.callbacks.Callback):
-    """A bar in a terminal, a line every few seconds in a log file; and the end of a loss that is no number."""
+    """Shows progress (a bar in a terminal, else log lines) and stops the run if the loss becomes NaN or infinite."""
 
-    def __init__(self, state: TrainState, image_size: int, images: int, batch_size: int, last_epoch: int) -> None:
+    def __init__(self, state: TrainState, segment: Segment, num_images: int, batch_size: int) -> None:
         super().__init__()
-        self._title = f"phase {state.phase}, {image_size} px"
-        self._state, self._images, self._batch_size, self._last_epoch = state, images, batch_size, last_epoch
+        self._state, self._segment, self._images, self._batch_size = state, segment, num_images, batch_size
         self._bar: Any = None
-        self._begin = self._said = 0.0
+        self._begin = self._logged = 0.0
         self._counted_from = 0
         self._epoch = state.epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._epoch, self._begin, self._said = epoch, time.monotonic(), time.monotonic()
+        self._epoch = epoch
+        self._begin = self._logged = time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=self._images, desc=self._name(), unit=" images", leave=False, dynamic_ncols=True)
 
     def _name(self) -> str:
-        return f"{self._title}, epoch {self._epoch + 1}/{self._last_epoch}"
+        phase, image_size, last_epoch = self._segment
+        return f"phase {phase}, {image_size} px, epoch {self._epoch + 1}/{last_epoch}"
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         loss = logs.get("loss", 0.0)
         if not math.isfinite(loss):
             self._close()
-            raise diverged(f"loss {loss} in {self._name()}, step {batch + 1}", self._state)
+            raise _diverged(f"loss {loss} in {self._name()}, step {batch + 1}", self._state)
         done = min((batch + 1) * self._batch_size, self._images)
-        if batch == 0:  # the first step of a model compiles it, which says nothing about the rate
+        if batch == 0:  # measure the rate from here: the first step compiles the model
             self._begin = time.monotonic()
             self._counted_from = done
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{logs.get('accuracy', 0):.3f}", refresh=False)
             self._bar.update(done - self._bar.n)
-        elif batch and time.monotonic() - self._said > _LOG_SECONDS:
-            self._said = time.monotonic()
-            rate = (done - self._counted_from) / (self._said - self._begin)
-            left = (self._images - done + (self._last_epoch - self._epoch - 1) * self._images) / rate
+        elif batch and time.monotonic() - self._logged > _LOG_SECONDS:
+            self._logged = time.monotonic()
+            rate = (done - self._counted_from) / (self._logged - self._begin)
+            left = (self._images - done + (self._segment.last_epoch - self._epoch - 1) * self._images) / rate
             logger.info(
                 "%s, step %d/%d: %.0f images/s, loss %.3f, accuracy %.3f, %s left at most",
                 self._name(),
@@ -149,7 +205,8 @@ class ProgressCallback(keras.callbacks.Callback):
         self._close()
 
 
-def diverged(what: str, state: TrainState) -> Diverged:
+def _diverged(what: str, state: TrainState) -> Diverged:
+    """The error of a loss that is NaN or infinite; says which epoch is kept."""
     kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state.epoch else "no epoch of this phase was finished"
     return Diverged(
         f"{what}: {kept}; start a new run with a lower --learning-rate, --clip-norm 1 or --precision float32"
@@ -157,10 +214,10 @@ def diverged(what: str, state: TrainState) -> Diverged:
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Last in the list: writes the best weights, the history and the state when an epoch is over.
+    """Writes the best weights, the state and the history after each epoch; the last callback in the list.
 
-    Keras's BackupAndRestore keeps the model and the optimiser, not the other callbacks' counters; and a second
-    ModelCheckpoint forgets the first phase's best.
+    Keras's BackupAndRestore keeps the model and the optimiser but not the other callbacks' counters, and a second
+    ModelCheckpoint does not know the first phase's best.
     """
 
     def __init__(
@@ -181,7 +238,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._begin = time.monotonic()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        # The rate of the epoch's last step: the plateau's callback has not changed it yet.
+        # Read the rate before ReduceLROnPlateau may change it at the end of the epoch.
         self._rate = float(np.asarray(self.model.optimizer.learning_rate))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -189,8 +246,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._run.check_there()
         _sync(self.model)
         state = self._state
-        if not math.isfinite(logs["val_loss"]):  # the last update of the epoch; its training loss came before it
-            raise diverged(f"val_loss {logs['val_loss']} after phase {state.phase}, epoch {epoch + 1}", state)
+        if not math.isfinite(logs["val_loss"]):  # the training loss does not show the epoch's last update
+            raise _diverged(f"val_loss {logs['val_loss']} after phase {state.phase}, epoch {epoch + 1}", state)
         average: WeightEMA | None = self._watched.get("average")
         kept = variable_values(self._network.weights) if average is None else average.values
         row = {
@@ -220,8 +277,9 @@ class CheckpointCallback(keras.callbacks.Callback):
             state.counters["average_steps"] = average.steps
         state.stopped = bool(self.model.stop_training)
         state.save(self._run)
-        self._run.check_there()  # again, since saving takes a while: what follows would make the folder anew
-        # Two states are kept, and with them the best weights that each of them names.
+        # Check again: the folder may have been removed during the save, and the next write would recreate it.
+        self._run.check_there()
+        # Each of the two states that are kept names its best weights.
         self._run.keep_best_weights([(found["phase"], found["epoch"]) for found in (before, state.best) if found])
         write_text(self._run.history, history_csv(state.history))
         logger.info(
@@ -233,12 +291,6 @@ class CheckpointCallback(keras.callbacks.Callback):
         )
 
 
-_COUNTERS = {
-    "plateau": ("best", "wait", "cooldown_counter"),
-    "early_stopping": ("best", "wait", "best_epoch", "stopped_epoch"),
-}
-
-
 def _plain(value: Any) -> Any:
-    """A counter as JSON keeps it."""
+    """Convert a counter to a type of JSON's."""
     return None if value is None else float(value) if isinstance(value, (float, np.floating)) else int(value)

@@ -1,4 +1,4 @@
-"""The state of the last finished epoch, its files, and the history of all epochs."""
+"""The state of a run after its last finished epoch, the file that holds it, and the history of all epochs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HISTORY_COLUMNS = (
 
 @dataclasses.dataclass
 class TrainState:
-    """All that the next epoch depends on, as of the last finished epoch.
+    """Everything that the next epoch depends on, as of the last finished epoch.
 
     Attributes:
         phase: 1 or 2.
@@ -32,10 +32,10 @@ class TrainState:
         optimizer: the optimiser's variables; empty at the start of a phase.
         average: the moving average of the weights; empty without one.
         counters: of ReduceLROnPlateau, early stopping and the moving average.
-        best: {"val_accuracy", "phase", "epoch"} of the weights in best.npz; empty before the first.
-        history: one row a finished epoch, keys as `HISTORY_COLUMNS`.
-        stopped: whether early stopping ended phase 2.
-        precision: the policy that the run started with; `auto` would mean another one on another machine.
+        best: phase, epoch, val_accuracy and val_loss of the best weights; empty before the first epoch.
+        history: one row per finished epoch, keys as `HISTORY_COLUMNS`.
+        stopped: True if early stopping ended phase 2.
+        precision: the policy that the run started with; `auto` may mean another one on another machine.
     """
 
     phase: int
@@ -52,8 +52,12 @@ class TrainState:
     _ARRAYS = ("weights", "optimizer", "average")
     _PLAIN = ("phase", "epoch", "counters", "best", "history", "stopped", "precision")
 
+    def start_phase(self, phase: int) -> None:
+        """Enter a phase: its optimiser, counters and moving average start fresh."""
+        self.phase, self.epoch, self.optimizer, self.counters, self.average = phase, 0, [], {}, []
+
     def save(self, run: RunDirectory) -> None:
-        """Writes the state; the one before stays as the file to fall back on."""
+        """Write the state; the previous one stays as a second file to fall back on."""
         arrays = {f"{name}_{i:04d}": value for name in self._ARRAYS for i, value in enumerate(getattr(self, name))}
         plain = json.dumps({name: getattr(self, name) for name in self._PLAIN})
         with atomic_path(run.state) as temporary:
@@ -63,7 +67,7 @@ class TrainState:
 
     @classmethod
     def load(cls, run: RunDirectory) -> TrainState | None:
-        """The newest state that is whole; None where a run stopped before its first epoch ended.
+        """Read the newest state that is whole; None if the run stopped before its first epoch ended.
 
         Raises:
             InputError: if there are states and none can be read.
@@ -88,28 +92,30 @@ class TrainState:
 
 
 def variable_values(variables: list[Any]) -> list[np.ndarray]:
-    # A copy: on a CPU the array may be the variable's own memory, which the next step overwrites.
+    """Copy the values of Keras variables."""
+    # Without a copy, on a CPU, the array may be the variable's own memory, which the next step overwrites.
     return [np.array(variable) for variable in variables]
 
 
 def assign_variables(variables: list[Any], values: list[np.ndarray]) -> None:
+    """Set Keras variables to values in the same order."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def save_weights(path: Path, weights: list[np.ndarray]) -> None:
-    """Writes a model's weights in Keras's order as .npz."""
+    """Write a model's weights, in Keras's order, as .npz."""
     with atomic_path(path) as temporary:
         np.savez(temporary, *weights)
 
 
 def load_weights(path: Path) -> list[np.ndarray]:
-    """Reads what `save_weights` wrote."""
+    """Read the weights that `save_weights` wrote."""
     with np.load(path, allow_pickle=False) as file:
         return [file[f"arr_{i}"] for i in range(len(file.files))]
 
 
 def history_csv(rows: list[dict[str, Any]]) -> str:
-    """The history as CSV text, one row an epoch over both phases."""
+    """Format the history as CSV text, one row per epoch over both phases."""
     lines = [",".join(str(row.get(name, "")) for name in HISTORY_COLUMNS) for row in rows]
     return "\n".join([",".join(HISTORY_COLUMNS), *lines]) + "\n"

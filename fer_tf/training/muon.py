@@ -9,24 +9,25 @@ from keras import ops
 
 
 class Muon(keras.optimizers.Muon):
-    """Keras's Muon, which takes matrices only, on pointwise kernels as well.
+    """Keras's Muon, extended from matrices to pointwise kernels.
 
-    Nine tenths of EfficientNet's weights are 1x1 convolutions: (1, 1, in, out), that is, matrices. Depthwise kernels,
-    the stem, scales, offsets and the classifier's kernel get AdamW, as Muon's authors advise.
+    Nine tenths of EfficientNet's weights are 1x1 convolutions (1, 1, in, out), which are matrices in all but shape.
+    Depthwise kernels, the stem, scales, offsets and the classifier's kernel get AdamW, as Muon's authors advise.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:
         return tuple(variable.shape[:-2]) != (1, 1)
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """The matrix nearest to orthogonal, shaped as `x` (1, 1, in, out).
+        """Nearly orthogonal matrix with the singular vectors of `x` (1, 1, in, out), in its shape.
 
-        In bfloat16, as the authors do: the iteration corrects its own rounding, and it is the time that a step pays.
+        This is where most of the optimiser's time goes, so use bfloat16, as the authors do; the iteration corrects its
+        own rounding.
         """
         matrix = ops.reshape(x, x.shape[-2:])
         matrix = ops.cast(matrix / (ops.norm(matrix) + 1e-7), "bfloat16")
         return ops.cast(ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape), x.dtype)
 
     def lr_adjust(self, x: Any) -> Any:
-        """The update scaled to AdamW's usual size, so that AdamW's rates and decays serve (Liu et al., 2025)."""
+        """Scale the update to AdamW's usual size, so that AdamW's rates and decays can be used (Liu et al., 2025)."""
         return x * (max(x.shape) ** 0.5 * self.rms_rate)

@@ -1,10 +1,10 @@
-"""What happens when: numeric precision, image size of each epoch, segments, optimiser and learning rate."""
+"""The course of a run: its segments, the image size of each epoch, the optimiser and its learning rate, precision."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -13,27 +13,34 @@ from fer_tf.training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
-_SIZE_STEP = 16  # progressive resizing goes in steps of this many pixels: each new size costs a compilation
-_ADAM_SHARE = 0.5  # of the learning rate, for what muon leaves to AdamW: its own matrices bear a higher one
+_SIZE_STEP = 16  # pixels by which progressive resizing enlarges: each new size costs a compilation
+_ADAM_SHARE = 0.5  # of the learning rate, for the variables that muon leaves to AdamW
 
 
-def on_gpu() -> bool:
-    """Whether Keras's backend computes on an accelerator."""
-    return any(not name.lower().startswith("cpu") for name in keras.distribution.list_devices())
+class Segment(NamedTuple):
+    """Epochs of one phase at one image size, trained by one call of fit."""
+
+    phase: int  # 1 or 2
+    image_size: int  # pixels
+    last_epoch: int  # of the phase, from 1
 
 
-def resolve_precision(precision: str) -> str:
-    """`auto` made definite for this machine; says once when the choice will crawl."""
-    if precision == "auto":
-        return "mixed_float16" if on_gpu() else "float32"
-    if precision == "mixed_float16" and not on_gpu():
-        logger.warning(
-            "precision mixed_float16 on a CPU: its convolutions have no half-precision kernels here and run about "
-            "20 times slower; --precision float32 is the fast one"
-        )
-    if precision == "mixed_bfloat16" and not on_gpu():
-        logger.warning("precision mixed_bfloat16 on a CPU: measured at 0.6 of float32's rate; float32 is the fast one")
-    return precision
+def segments(config: Config, frozen_epochs: int) -> Iterator[Segment]:
+    """Yield the segments of a run in order.
+
+    Args:
+        config: its phases and progressive resizing are read.
+        frozen_epochs: epochs of phase 1; 0 with random starting weights.
+    """
+    if frozen_epochs:
+        yield Segment(1, config.image_size, frozen_epochs)
+    first = 0
+    while first < config.epochs:
+        size, last = image_size_at(config, first), first + 1
+        while last < config.epochs and image_size_at(config, last) == size:
+            last += 1
+        yield Segment(2, size, last)
+        first = last
 
 
 def image_size_at(config: Config, epoch: int) -> int:
@@ -44,30 +51,40 @@ def image_size_at(config: Config, epoch: int) -> int:
     return config.initial_image_size + int(rise // _SIZE_STEP) * _SIZE_STEP
 
 
-def segments(config: Config, frozen_epochs: int) -> Iterator[tuple[int, int, int]]:
-    """(phase, image size, epoch of the phase at which it ends) of every call of fit."""
-    if frozen_epochs:
-        yield 1, config.image_size, frozen_epochs
-    first = 0
-    while first < config.epochs:
-        size, last = image_size_at(config, first), first + 1
-        while last < config.epochs and image_size_at(config, last) == size:
-            last += 1
-        yield 2, size, last
-        first = last
+def make_learning_rate(config: Config, phase: int, steps: int) -> Any:
+    """Learning rate of a phase: constant, or a schedule of Keras's over its steps.
+
+    Args:
+        config: its learning rates and `schedule` are read. `plateau` is constant here; a callback lowers it.
+        phase: 1 or 2.
+        steps: steps of one epoch.
+    """
+    if phase == 1:
+        return config.frozen_learning_rate
+    if config.schedule != "cosine":
+        return config.learning_rate
+    total, warmup = config.epochs * steps, round(config.warmup_epochs * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        max(total - warmup, 1),
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
 
 
 def make_optimizer(config: Config, phase: int, steps: int) -> keras.optimizers.Optimizer:
-    rate: Any = config.frozen_learning_rate if phase == 1 else config.learning_rate
-    if phase == 2 and config.schedule == "cosine":
-        total, warmup = config.epochs * steps, round(config.warmup_epochs * steps)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(total - warmup, 1),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    shared = {"learning_rate": rate, "weight_decay": config.weight_decay, "global_clipnorm": config.clip_norm or None}
+    """Optimiser of a phase, not built yet.
+
+    Args:
+        config: its optimisation fields are read.
+        phase: 1 or 2.
+        steps: steps of one epoch.
+    """
+    shared = {
+        "learning_rate": make_learning_rate(config, phase, steps),
+        "weight_decay": config.weight_decay,
+        "global_clipnorm": config.clip_norm or None,
+    }
     optimizer: keras.optimizers.Optimizer
     if config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(**shared)
@@ -77,6 +94,32 @@ def make_optimizer(config: Config, phase: int, steps: int) -> keras.optimizers.O
         )
     else:
         optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=config.momentum > 0, **shared)
-    # Decaying scales and offsets pulls BatchNorm towards a dead layer; only kernels are decayed.
+    # Decay kernels only: decayed scales and offsets would drive BatchNorm's outputs towards zero.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def on_gpu() -> bool:
+    """Return True if Keras's backend computes on an accelerator."""
+    return any(not name.lower().startswith("cpu") for name in keras.distribution.list_devices())
+
+
+def resolve_precision(precision: str) -> str:
+    """Resolve `auto` for this machine, and warn if the chosen precision is slow here.
+
+    Args:
+        precision: of the recipe.
+
+    Returns:
+        The name of a Keras dtype policy.
+    """
+    if precision == "auto":
+        return "mixed_float16" if on_gpu() else "float32"
+    if precision == "mixed_float16" and not on_gpu():
+        logger.warning(
+            "precision mixed_float16 on a CPU: its convolutions have no half-precision kernels here and run about "
+            "20 times slower; --precision float32 is the fast one"
+        )
+    if precision == "mixed_bfloat16" and not on_gpu():
+        logger.warning("precision mixed_bfloat16 on a CPU: measured at 0.6 of float32's rate; float32 is the fast one")
+    return precision
