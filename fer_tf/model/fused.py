@@ -1,8 +1,8 @@
-"""The network as TensorFlow trains it faster on a CPU: the same layers and variables, computed by fused operators.
+"""Faster training on a CPU under TensorFlow: the same layers and variables, computed by fused operators.
 
-Keras's BatchNormalization is a dozen element-wise operators forward and more backward, and the gradient of TensorFlow's
-swish six more; together they took as long as all convolutions. Here one operator does each normalisation, and swish
-keeps what its gradient needs.
+Keras's BatchNormalization consists of a dozen element-wise operators forward and more backward, and the gradient of
+TensorFlow's swish of six; together they took as long as all convolutions. Here one operator computes each
+normalisation, and swish keeps the values that its gradient needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.Layer):
-    """A BatchNormalization of (batch, height, width, channels) over its channels, in one operator while training."""
+    """Computes a BatchNormalization of (batch, height, width, channels) by one operator in training."""
 
     def __init__(self, layer: keras.layers.BatchNormalization, **kwargs: Any) -> None:
         super().__init__(dtype=layer.dtype_policy, **kwargs)
@@ -31,7 +31,7 @@ class FusedBatchNormalization(keras.layers.Layer):
             epsilon=layer.epsilon,
             is_training=True,
         )
-        # The operator gives the unbiased variance; Keras keeps the biased one.
+        # The operator returns the unbiased variance; Keras's moving variance averages the biased one.
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
         variance *= (count - 1) / count
         for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
@@ -41,27 +41,27 @@ class FusedBatchNormalization(keras.layers.Layer):
 
 @tf.custom_gradient
 def swish(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """x * sigmoid(x), its derivative written as y + sigmoid(x) * (1 - y) from what the forward pass has."""
+    """Compute y = x * sigmoid(x), with the derivative y + sigmoid(x) * (1 - y) from values of the forward pass."""
     sigmoid = tf.sigmoid(x)
     y = x * sigmoid
     return y, lambda upstream: upstream * (y + sigmoid * (1 - y))
 
 
 class FusedSwish(keras.layers.Layer):
-    """The activation `swish` with the gradient above."""
+    """The activation `swish` as a layer."""
 
     def call(self, inputs: Any) -> Any:
         return swish(inputs)
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """A functional model over the same layers and variables, with fused normalisations and activations.
+    """Replace the normalisations and swish activations of a functional model by fused ones.
 
     Args:
-        model: of `model.logits_model`, with the backbone inside it.
+        model: of `logits_model`, with the backbone inside it.
 
     Returns:
-        A model to train: what it learns is learnt by `model`'s variables. It is not for saving.
+        A model that shares all variables with `model`, so training it trains `model`. Do not save it.
     """
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:

