@@ -1,4 +1,7 @@
-"""The only module that knows file names and puts files in place: run directories, and writes that are whole or not."""
+"""File names and files: run directories, atomic writes, JSON, and the metadata inside models.
+
+No other module knows the name of a file.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from typing import Any
 
 from fer_tf.errors import InputError
 
-METADATA_NAME = "fer_tf.json"  # member of every .keras and .tflite of ours: both can be read as zip archives
+METADATA_NAME = "fer_tf.json"  # member of our .keras and .tflite files, which are zip archives too
 LABELS_NAME = "labels.txt"
 SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
 # Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version
 # 2 adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None: not decided.
 SCHEMA_VERSION = 2
-_MAX_JSON_BYTES = 16 << 20  # far above any file of ours; a bound against a crafted one
+_MAX_JSON_BYTES = 16 << 20  # far above any file of ours; bounds the work on a crafted one
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` with its suffix; renamed onto it when the block ends well, removed otherwise.
+    """Give a temporary path beside `path`, with its suffix; rename it to `path` if the block succeeds, else remove it.
 
     Raises:
         InputError: if the folder cannot be made or written to, or the disk is full.
@@ -49,7 +52,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):  # a folder that has become read-only keeps it
             temporary.unlink(missing_ok=True)
-        # Only the temporary file's own trouble: what is read inside the block has messages of its own.
+        # Only errors of these two files: errors of files that the block reads pass unchanged.
         if isinstance(error, OSError) and error.filename in (None, name, str(path)):
             raise InputError(
                 f"cannot write {path}: {error.strerror or error}: free space or make the folder writable (what "
@@ -65,7 +68,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows opens no folder, and its renames need no help
+    if os.name == "nt":  # Windows cannot open a folder, and need not sync it
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -75,26 +78,26 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Writes a whole file or leaves what was there."""
+    """Write a file atomically: if it fails, the previous file stays."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a whole UTF-8 file or leaves what was there."""
+    """Write a UTF-8 file atomically: if it fails, the previous file stays."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a whole JSON file (two blanks of indent, keys in their order) or leaves what was there."""
+    """Write a JSON file atomically, indented by two blanks: if it fails, the previous file stays."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the object in a JSON file.
 
     Raises:
-        InputError: if the file is missing, too large, no JSON, or holds something else than an object.
+        InputError: if the file is missing, too large, not JSON, or holds anything but an object.
     """
     path = Path(path)
     try:
@@ -178,7 +181,7 @@ def _metadata(file: Path | io.BytesIO, name: str) -> dict[str, Any]:
 
 
 def save_keras(model: Any, path: str | Path, metadata: dict[str, Any]) -> None:
-    """Writes a Keras model as .keras with its metadata inside; plain `keras.models.load_model` opens it."""
+    """Write a Keras model as .keras with its metadata inside; plain `keras.models.load_model` opens it."""
     with atomic_path(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -186,7 +189,7 @@ def save_keras(model: Any, path: str | Path, metadata: dict[str, Any]) -> None:
 
 
 def shipped_model(suffix: str) -> Path:
-    """The model that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
+    """Path of the model that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
 
     Args:
         suffix: `.tflite` or `.keras`.
@@ -207,7 +210,7 @@ def shipped_model(suffix: str) -> Path:
 
 
 class RunDirectory:
-    """One training run's files, by name."""
+    """The files of one training run, by name."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -235,21 +238,21 @@ class RunDirectory:
         return RunDirectory(self.path / f"seed-{seed}")
 
     def has_state(self) -> bool:
-        """Whether an epoch was finished."""
+        """Return True if the run has finished an epoch."""
         return self.state.exists() or self.previous_state.exists()
 
     def best_weights(self, phase: int, epoch: int) -> Path:
         return self.path / f"best-{phase}-{epoch}.npz"
 
     def keep_best_weights(self, kept: list[tuple[int, int]]) -> None:
-        """Removes the best weights of all other (phase, epoch)."""
+        """Remove the best weights of all other (phase, epoch)."""
         names = {self.best_weights(*epoch).name for epoch in kept}
         for path in self.path.glob("best-*.npz"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
     def read_train_hashes(self) -> list[str] | None:
-        """SHA-256 of each training image's pixels; None where the run kept none."""
+        """Read the SHA-256 of each training image's pixels; None if the run kept none."""
         return self.train_hashes.read_text(errors="replace").split() if self.train_hashes.is_file() else None
 
     def tflite(self, quantization: str) -> Path:
@@ -265,7 +268,7 @@ class RunDirectory:
         return self.path / "examples" / f"{name}.png"
 
     def files(self) -> list[Path]:
-        """Every file of the run, sorted; what is hidden or under way is left out."""
+        """List the run's files, sorted, without hidden and temporary ones."""
         return sorted(
             path
             for path in self.path.rglob("*")
@@ -274,7 +277,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: str | Path) -> RunDirectory:
-        """Makes the folder of a new run.
+        """Make the folder of a new run.
 
         Raises:
             InputError: if it exists already or cannot be made.
@@ -294,7 +297,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """A run that exists.
+        """Open a run that exists.
 
         Raises:
             InputError: if there is no run at `path`.
@@ -306,11 +309,11 @@ class RunDirectory:
 
     @property
     def is_packed(self) -> bool:
-        """Whether `ship` made it: its files are those that its checksums name, and stay so."""
+        """True if `ship` made the run; its files must keep their checksums."""
         return self.checksums.is_file()
 
     def check_open(self) -> None:
-        """What would change the run's files asks this first.
+        """Call before modifying the run's files.
 
         Raises:
             InputError: if the run is packed.
@@ -322,7 +325,7 @@ class RunDirectory:
             )
 
     def check_there(self) -> None:
-        """What writes into a run asks this first, since a write would make the folder anew.
+        """Call before writing into the run: a write would recreate a folder that was removed.
 
         Raises:
             InputError: if the run's folder has been removed or renamed.
@@ -335,14 +338,14 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the run for one process; the system frees it when that process ends, however it ends.
+        """Lock the run for this process; the system frees the lock when the process ends, even by a kill.
 
         Raises:
             InputError: if another process holds it.
         """
         try:
             import fcntl
-        except ImportError:  # Windows: nothing there keeps a second process out
+        except ImportError:  # Windows has no fcntl: a second process is not kept out
             yield
             return
         try:
@@ -356,15 +359,16 @@ class RunDirectory:
                 raise InputError(
                     f"another process is training in {self.path}: wait for it or choose another --run"
                 ) from None
-            for left_over in self.path.glob(".*-*"):  # of a write that was killed: nobody else writes here now
-                left_over.unlink(missing_ok=True)
+            for temporary in self.path.glob(".*-*"):
+                # Remove temporary files of an interrupted write; we hold the lock.
+                temporary.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)
 
 
 def new_run_path(parent: str | Path, name: str) -> Path:
-    """The first free of parent/name, parent/name-2, parent/name-3, ..."""
+    """Return the first free path of parent/name, parent/name-2, parent/name-3, ..."""
     taken = {entry.name for entry in Path(parent).iterdir()} if Path(parent).is_dir() else set()
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name) or "run"
     number = 1

@@ -1,7 +1,7 @@
-"""What each training image becomes in an epoch: its place, its transformation, its target.
+"""Augmentation: the plan of each epoch (order, transformations, targets, weights) and the function that applies it.
 
-Everything random is drawn here by NumPy from (seed, phase, epoch) alone, so a resumed run, and the same run on another
-backend, sees the same pictures; the layer that applies it is deterministic.
+NumPy draws all random numbers here, from (seed, phase, epoch) alone. A resumed run and the same run on another backend
+therefore see the same pictures.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fer_tf.task import IMAGE_SIZE
 # Columns of the parameter array.
 _AFFINE = slice(0, 6)  # output (x, y) -> input: x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2, pixels
 _GAIN, _OFFSET = 6, 7  # contrast about mid-grey, then brightness
-_ERASE = slice(8, 12)  # top, left, bottom, right of the erased rectangle, pixels; empty: nothing
+_ERASE = slice(8, 12)  # top, left, bottom, right of the erased rectangle, pixels; empty: none
 _ERASE_VALUE = 12
-_PARTNER, _MIX = 13, 14  # row of the batch that is mixed in, and the share of the image itself
-_CUT = slice(15, 19)  # the rectangle that comes from the partner, pixels; empty: nothing
+_PARTNER, _MIX = 13, 14  # row of the batch that is mixed in, and the image's own share
+_CUT = slice(15, 19)  # the rectangle that comes from the partner, pixels; empty: none
 NUM_PARAMETERS = 19
 
 _MID_GREY = 127.5
@@ -50,7 +50,7 @@ class EpochPlan:
     weights: np.ndarray
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """The epoch's batches in order, the last one smaller where n asks for it."""
+        """Yield the epoch's batches in order; the last one may be smaller."""
         for start in range(0, len(self.order), batch_size):
             part = slice(start, start + batch_size)
             yield self.order[part], self.parameters[part], self.targets[part], self.weights[part]
@@ -64,7 +64,7 @@ def identity_parameters(num_images: int) -> np.ndarray:
 
 
 def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phase: int, epoch: int) -> EpochPlan:
-    """Draws one epoch: the order, the augmentation and, for mixed images, the mixed targets and weights.
+    """Draw one epoch: the order, the augmentation and, for mixed images, the mixed targets and weights.
 
     Args:
         config: its augmentation fields, batch_size and seed are read.
@@ -74,7 +74,7 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
         epoch: number of the epoch within its phase, from 0.
 
     Returns:
-        The plan, a function of the arguments alone.
+        The plan; equal arguments give equal plans.
     """
     rng = np.random.default_rng((config.seed, phase, epoch))
     order = rng.permutation(len(targets))
@@ -92,7 +92,7 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
 
 
 def _draw_affine(config: Config, num_images: int, rng: np.random.Generator) -> np.ndarray:
-    """Flip, rotation, zoom and shift about the centre, as output -> input coordinates: (num_images, 6)."""
+    """Draw flip, rotation, zoom and shift about the centre, as output -> input coordinates: (num_images, 6)."""
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, num_images))
     scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, num_images)
     mirror = np.where(config.flip & (rng.random(num_images) < 0.5), -1.0, 1.0)
@@ -108,7 +108,7 @@ def _draw_affine(config: Config, num_images: int, rng: np.random.Generator) -> n
 def _draw_rectangles(
     rng: np.random.Generator, count: int, area_range: tuple[float, float], aspect_range: tuple[float, float]
 ) -> np.ndarray:
-    """Rectangles inside the image, (count, 4): top, left, bottom, right, whole pixels."""
+    """Draw rectangles inside the image, (count, 4): top, left, bottom, right, whole pixels."""
     area = rng.uniform(*area_range, count) * IMAGE_SIZE**2
     aspect = np.exp(rng.uniform(math.log(aspect_range[0]), math.log(aspect_range[1]), count))
     size = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1).round().clip(1, IMAGE_SIZE)
@@ -119,10 +119,10 @@ def _draw_rectangles(
 def _draw_mixing(
     config: Config, parameters: np.ndarray, targets: np.ndarray, weights: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fills in each image's partner and share (mixup, Zhang 2018; cutmix, Yun 2019); returns mixed targets and weights.
+    """Draw each image's partner and share (mixup, Zhang 2018; cutmix, Yun 2019); return the mixed targets and weights.
 
-    The weighted loss of a mixed image is share x w_i x CE(t_i) + (1 - share) x w_j x CE(t_j); one target and one
-    weight that give the same are returned, so no class weight is ever taken from an arg max.
+    The weighted loss of a mixed image is share x w_i x CE(t_i) + (1 - share) x w_j x CE(t_j). The returned target and
+    weight give this same loss.
     """
     num_images = len(parameters)
     row = np.arange(num_images)
@@ -156,13 +156,13 @@ def _draw_mixing(
 def plan_batches(
     plan: Callable[[int], EpochPlan], first_epoch: int, last_epoch: int, batch_size: int
 ) -> Iterator[Batch]:
-    """The batches of the epochs [first_epoch, last_epoch), one after the other."""
+    """Yield the batches of the epochs [first_epoch, last_epoch), one after the other."""
     for epoch in range(first_epoch, last_epoch):
         yield from plan(epoch).batches(batch_size)
 
 
 def augment(images: Any, parameters: Any) -> Any:
-    """Applies one epoch's transformations to a batch.
+    """Apply one epoch's transformations to a batch.
 
     Args:
         images: uint8 or float (batch, 48, 48), grey values in [0, 255].
@@ -188,7 +188,7 @@ def augment(images: Any, parameters: Any) -> Any:
 
 
 def _inside(boxes: Any) -> Any:
-    """Which pixels lie in each image's rectangle: bool (batch, 48, 48)."""
+    """Mask of the pixels inside each image's rectangle: bool (batch, 48, 48)."""
     pixel = keras.ops.arange(IMAGE_SIZE, dtype="float32")
     top, left, bottom, right = (boxes[:, column, None] for column in range(4))
     rows, columns = (pixel >= top) & (pixel < bottom), (pixel >= left) & (pixel < right)

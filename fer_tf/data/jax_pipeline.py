@@ -1,6 +1,6 @@
-"""The same feed without tf.data: uint8 arrays go in, and augmentation and preprocessing run inside the compiled step.
+"""The input pipeline without tf.data: the model takes uint8 faces and augments and preprocesses them in the step.
 
-It offers what `pipeline` offers, for backends that train without TensorFlow.
+It has the functions of `tf_pipeline`, for backends that train without TensorFlow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fer_tf.task import IMAGE_SIZE
 
 
 class Augmentation(keras.layers.Layer):
-    """`augment` while training, nothing otherwise: {images, parameters} -> float32 (batch, 48, 48)."""
+    """`augment` in training, the plain images otherwise: {images, parameters} -> float32 (batch, 48, 48)."""
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
         if training:
@@ -38,17 +38,17 @@ class Preprocessing(keras.layers.Layer):
 
 
 def decode(dataset: Dataset) -> Dataset:
-    """The data set with its pixel strings decoded by NumPy."""
+    """Decode a data set's pixel strings by NumPy."""
     return dataset.decoded()
 
 
 def fit_model(model: keras.Model, image_size: int) -> keras.Model:
-    """The model that fit sees: uint8 faces and parameters in, the network's output out."""
+    """Wrap a network, so that it takes uint8 faces and their augmentation parameters."""
     inputs = {
         "images": keras.Input((IMAGE_SIZE, IMAGE_SIZE), dtype="uint8", name="images"),
         "parameters": keras.Input((NUM_PARAMETERS,), dtype="float32", name="parameters"),
     }
-    # float32 whatever the policy: float16 would round the values of an enlarged image to eighths of a grey level.
+    # float32 under every policy: float16 would round the values of an enlarged image to eighths of a grey level.
     faces = Augmentation(dtype="float32")(inputs)
     return keras.Model(inputs, model(Preprocessing(image_size, dtype="float32")(faces)))
 
@@ -61,7 +61,7 @@ def make_train_dataset(
     batch_size: int,
     image_size: int,
 ) -> Iterator[tuple]:
-    """As `pipeline.make_train_dataset`: elements ({images, parameters}, targets, weights)."""
+    """Training batches, as `tf_pipeline.make_train_dataset`: elements ({images, parameters}, targets, weights)."""
     del image_size  # the model resizes
     for rows, parameters, targets, weights in plan_batches(plan, *epochs, batch_size):
         yield {"images": images[rows], "parameters": parameters}, targets, weights
@@ -70,7 +70,7 @@ def make_train_dataset(
 def make_eval_dataset(
     images: np.ndarray, targets: np.ndarray, *, batch_size: int, image_size: int
 ) -> keras.utils.PyDataset:
-    """As `pipeline.make_eval_dataset`: elements ({images, parameters}, targets), every image once, in order."""
+    """Evaluation batches, as `tf_pipeline.make_eval_dataset`: elements ({images, parameters}, targets)."""
     del image_size
     return _EvalBatches(images, targets, batch_size)
 

@@ -1,4 +1,4 @@
-"""48x48 grey -> model input: the one function that training, evaluation, calibration, export and inference share."""
+"""48x48 grey faces -> model input: the function that training, evaluation, calibration, export and inference share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import keras
 
 
 def preprocess(images: Any, image_size: int) -> Any:
-    """Grey faces -> what the network takes: enlarged, three equal channels, still in [0, 255].
+    """Enlarge grey faces to the network's input size and repeat them as three equal channels.
 
-    EfficientNet rescales inside, so nothing is divided here. The one channel is resized before it is repeated: the
-    same values for a third of the work. Written in `keras.ops`, it runs eagerly, in `Dataset.map`, in a jitted step
-    and as part of an exported graph.
+    EfficientNet rescales the values itself. The one channel is resized before it is repeated, which gives the same
+    values for a third of the work. `keras.ops` runs eagerly, in `Dataset.map`, in a jitted step and in an exported
+    graph.
 
     Args:
         images: (batch, 48, 48) or (batch, 48, 48, 1), uint8 or float, grey values in [0, 255].

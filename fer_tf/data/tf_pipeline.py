@@ -1,4 +1,4 @@
-"""tf.data: decodes pixel strings, keeps uint8 in memory, and feeds Keras's fit and evaluate."""
+"""The tf.data input pipeline of fit and evaluate: pixel strings are decoded once, and images stay uint8 in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECODE_BATCH = 256  # rows split at once: four times faster than row by row
 
 
 def decode(dataset: Dataset) -> Dataset:
-    """The data set with its pixel strings decoded in one pass and kept as uint8, a quarter of float32's memory."""
+    """Decode a data set's pixel strings in one pass to uint8 images, a quarter of float32's memory."""
     if dataset.pixels is None:
         return dataset
     strings = tf.data.Dataset.from_tensor_slices(dataset.pixels.tolist())
@@ -36,7 +36,7 @@ def _decode_rows(rows: tf.Tensor) -> tf.Tensor:
 
 
 def fit_model(model: keras.Model, image_size: int) -> keras.Model:
-    """The model itself: the data set hands it finished inputs."""
+    """Return the model itself: the batches are finished inputs."""
     return model
 
 
@@ -48,13 +48,13 @@ def make_train_dataset(
     batch_size: int,
     image_size: int,
 ) -> tf.data.Dataset:
-    """The batches of some epochs, one after the other; fit tells them apart by its steps per epoch.
+    """Training batches of several epochs, one after the other; fit counts an epoch's steps.
 
     Args:
         images: uint8 (n, 48, 48).
         plan: epoch number -> its plan.
         epochs: first epoch and the one after the last.
-        batch_size: images a batch; an epoch's last batch may be smaller.
+        batch_size: images per batch; an epoch's last batch may be smaller.
         image_size: side of the model's input, pixels.
 
     Returns:
@@ -62,7 +62,7 @@ def make_train_dataset(
     """
     num_classes = plan(epochs[0]).targets.shape[1]
     faces = tf.constant(images)
-    # Only row numbers and parameters come from Python; pixels are gathered and transformed by the parallel map.
+    # Python yields row numbers and parameters only; the parallel map gathers and transforms the pixels.
     batches = tf.data.Dataset.from_generator(
         lambda: plan_batches(plan, *epochs, batch_size),
         output_signature=(
@@ -80,12 +80,12 @@ def make_train_dataset(
 
 
 def make_eval_dataset(images: np.ndarray, targets: np.ndarray, *, batch_size: int, image_size: int) -> tf.data.Dataset:
-    """Every image exactly once, in order, the last batch included.
+    """Evaluation batches: every image exactly once, in order, the last partial batch included.
 
     Args:
         images: uint8 (n, 48, 48).
         targets: float32 (n, classes), one-hot.
-        batch_size: images a batch.
+        batch_size: images per batch.
         image_size: side of the model's input, pixels.
 
     Returns:
