@@ -13,16 +13,18 @@ from fer_tf.errors import InputError
 def _field(
     default: Any, text: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
 ) -> Any:
-    """A field with its help text and what it admits: one of `choices`, or a number in [low, high]."""
+    """Declare a field with its help text and its admissible values: one of `choices`, or a number in [low, high]."""
     return dataclasses.field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One training run's settings; the defaults are the training report's recipe.
+    """The settings of one training run; the defaults are the recipe `report`.
+
+    The metadata of each field holds its help text, range and choices.
 
     Raises:
-        InputError: for a value of another type or out of range, or settings that exclude one another.
+        InputError: for a value of another type or out of range, or settings that contradict each other.
 
     Example:
         >>> import fer_tf
@@ -36,14 +38,16 @@ class Config:
     )
     weights: str = _field(
         "imagenet",
-        "imagenet (downloaded) | imagenet-lite0 (EfficientNet-Lite0's, from a pip package) | fer2013 (the shipped "
-        "model) | none | a .h5 of ImageNet no-top weights | a .keras of fer_tf",
+        "the backbone's starting weights: imagenet (downloaded) | imagenet-lite0 (EfficientNet-Lite0's, from a pip "
+        "package) | fer2013 (the shipped model) | none | a .h5 of ImageNet no-top weights | a .keras of fer_tf",
     )
-    dropout: float = _field(0.3, "share of pooled features dropped in the head", low=0, high=0.95)
+    dropout: float = _field(0.3, "dropout rate of the head", low=0, high=0.95)
     stochastic_depth: float = _field(
-        0.2, "drop rate of the last residual block, rising linearly to it", low=0, high=0.95
+        0.2, "drop rate of the last residual block; the rates rise linearly up to it", low=0, high=0.95
     )
-    batch_norm_momentum: float = _field(0.99, "share of the old moving statistic kept at each step", low=0, high=0.9999)
+    batch_norm_momentum: float = _field(
+        0.99, "share of BatchNorm's moving statistics that each step keeps", low=0, high=0.9999
+    )
     round_kernels: bool = _field(
         False,
         "round the final kernels to float16 precision before scoring; the .keras then compresses to about 0.6 of its "
@@ -51,69 +55,83 @@ class Config:
     )
 
     # Phases
-    frozen_epochs: int = _field(3, "epochs of phase 1: backbone frozen, head only; skipped with --weights none", low=0)
-    epochs: int = _field(40, "most epochs of phase 2: all layers", low=0)
-    train_batch_norm: bool = _field(True, "phase 2 trains BatchNorm too; otherwise its statistics stay fixed")
+    frozen_epochs: int = _field(3, "epochs of phase 1, which trains the head only; none with --weights none", low=0)
+    epochs: int = _field(40, "most epochs of phase 2, which trains all layers", low=0)
+    train_batch_norm: bool = _field(True, "train BatchNorm too in phase 2; otherwise its statistics stay fixed")
     early_stopping_patience: int = _field(
-        8, "epochs without a better validation accuracy before phase 2 ends; 0: never", low=0
+        8, "end phase 2 after this many epochs without a better validation accuracy; 0: never", low=0
     )
     initial_image_size: int = _field(
-        0, "progressive resizing: size of phase 2's first epochs, pixels; 0: off", low=0, high=512
+        0, "progressive resizing: image size of phase 2's first epochs, pixels; 0: off", low=0, high=512
     )
-    resizing_epochs: int = _field(0, "epochs over which the size rises to image_size, in steps of 16 pixels", low=0)
+    resizing_epochs: int = _field(
+        0, "progressive resizing: epochs until image_size is reached, in steps of 16 pixels", low=0
+    )
 
     # Optimisation
-    batch_size: int = _field(32, "images a step", low=1)
+    batch_size: int = _field(32, "images per step", low=1)
     optimizer: str = _field("adamw", "optimiser", choices=("adamw", "sgd", "muon"))
     momentum: float = _field(0.9, "Nesterov momentum of sgd and muon", low=0, high=0.9999)
     learning_rate: float = _field(1e-4, "peak learning rate of phase 2", low=0)
-    frozen_learning_rate: float = _field(1e-4, "learning rate of phase 1, constant there", low=0)
-    weight_decay: float = _field(1e-4, "decoupled weight decay of all kernels (AdamW's; sgd's and muon's too)", low=0)
-    schedule: str = _field("plateau", "learning rate over phase 2", choices=("plateau", "cosine", "constant"))
-    warmup_epochs: float = _field(0.0, "epochs of linear warm-up at the start of cosine", low=0)
-    plateau_factor: float = _field(0.5, "ReduceLROnPlateau: factor", low=0.01, high=0.99)
+    frozen_learning_rate: float = _field(1e-4, "learning rate of phase 1, which is constant", low=0)
+    weight_decay: float = _field(1e-4, "decoupled weight decay of all kernels, for every optimiser", low=0)
+    schedule: str = _field(
+        "plateau", "course of the learning rate in phase 2", choices=("plateau", "cosine", "constant")
+    )
+    warmup_epochs: float = _field(0.0, "epochs of linear warm-up at the start of the schedule cosine", low=0)
+    plateau_factor: float = _field(0.5, "ReduceLROnPlateau: factor of the learning rate", low=0.01, high=0.99)
     plateau_patience: int = _field(2, "ReduceLROnPlateau: epochs without a better validation loss", low=0)
-    clip_norm: float = _field(0.0, "most global norm of the gradients; 0: unbounded", low=0)
+    clip_norm: float = _field(0.0, "largest global norm of the gradients; 0: unbounded", low=0)
     ema_decay: float = _field(
-        0.0, "decay a step of the weights' moving average, which is then what is kept; 0: off", low=0, high=0.99999
+        0.0,
+        "decay per step of the weights' moving average, which is validated and kept in their place; 0: off",
+        low=0,
+        high=0.99999,
     )
     precision: str = _field(
         "auto",
         "compute type; auto: mixed_float16 on a GPU, float32 on a CPU",
         choices=("auto", "float32", "mixed_float16", "mixed_bfloat16"),
     )
-    seed: int = _field(0, "of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
+    seed: int = _field(0, "seed of initial weights, order, augmentation and dropout", low=0, high=2**31 - 1)
 
     # Loss
     class_weights: str = _field(
-        "balanced", "balanced: n / (classes x count); sqrt: its root", choices=("balanced", "sqrt", "none")
+        "balanced",
+        "class weights in the loss; balanced: n / (classes x count); sqrt: its square root",
+        choices=("balanced", "sqrt", "none"),
     )
     logit_adjustment: float = _field(
-        0.0, "times log class share added to the training logits (Menon 2021); 0: off", low=0, high=4
+        0.0, "factor of the log class shares that are added to the training logits (Menon 2021); 0: off", low=0, high=4
     )
     label_smoothing: float = _field(0.0, "share of each target spread evenly over the classes", low=0, high=0.9)
     teachers: tuple[str, ...] = _field(
         (), "teacher models (run directories, .keras or .tflite); their mean probabilities join the training target"
     )
-    distillation_weight: float = _field(0.5, "share of the teachers in each target", low=0, high=1)
-    distillation_temperature: float = _field(2.0, "softens the teachers' probabilities", low=0.1, high=20)
+    distillation_weight: float = _field(0.5, "share of the teachers' probabilities in each target", low=0, high=1)
+    distillation_temperature: float = _field(
+        2.0, "temperature of the teachers' probabilities; above 1 softens them", low=0.1, high=20
+    )
 
     # Augmentation (training images only, at 48x48)
     flip: bool = _field(True, "mirror half of the images")
-    rotation: float = _field(10.0, "most rotation either way, degrees", low=0, high=180)
-    shift: float = _field(0.1, "most shift either way, share of the side", low=0, high=0.5)
-    zoom: float = _field(0.1, "most zoom either way, share", low=0, high=0.5)
-    crop: int = _field(0, "random crop: most whole-pixel shift either way, pixels of 48", low=0, high=16)
-    contrast: float = _field(0.0, "most change of contrast and brightness either way, share", low=0, high=0.9)
-    erasing: float = _field(0.0, "share of images that lose a random rectangle", low=0, high=1)
+    rotation: float = _field(10.0, "largest rotation either way, degrees", low=0, high=180)
+    shift: float = _field(0.1, "largest shift either way, share of the side", low=0, high=0.5)
+    zoom: float = _field(0.1, "largest zoom either way, share of the size", low=0, high=0.5)
+    crop: int = _field(0, "random crop: largest shift either way, whole pixels of 48", low=0, high=16)
+    contrast: float = _field(0.0, "largest change of contrast and brightness either way, share", low=0, high=0.9)
+    erasing: float = _field(0.0, "share of images in which a random rectangle is erased", low=0, high=1)
     mixup: float = _field(0.0, "alpha of mixup's Beta distribution; 0: off", low=0, high=8)
     cutmix: float = _field(
-        0.0, "alpha of cutmix's Beta distribution; with mixup, each batch takes one; 0: off", low=0, high=8
+        0.0,
+        "alpha of cutmix's Beta distribution; 0: off; if mixup is on too, each batch uses one of them",
+        low=0,
+        high=8,
     )
 
     # Data
     validation_fraction: float = _field(
-        0.1, "share of train cut off, stratified, where the data has no validation split", low=0.01, high=0.5
+        0.1, "share of train that becomes the validation split, stratified, if the data has none", low=0.01, high=0.5
     )
     drop_copies: bool = _field(False, "leave out training images that are exact copies of validation or test images")
 
@@ -138,12 +156,12 @@ class Config:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields and values, ready for JSON."""
+        """Return fields and values, ready for JSON."""
         return {**dataclasses.asdict(self), "teachers": list(self.teachers)}
 
 
 def _checked(field: dataclasses.Field, value: Any) -> Any:
-    """The value in its field's type, or an InputError."""
+    """Return the value in its field's type, or raise an InputError."""
     kind: Any = type(field.default)
     low, high, choices = (field.metadata[key] for key in ("low", "high", "choices"))
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
@@ -172,7 +190,8 @@ def _expected(field: dataclasses.Field) -> str:
     return f"{name} from {low:g} to {high:g}" if high is not None else f"{name} of at least {low:g}"
 
 
-_REMOVED = {"stem_stride": 2, "cache_features": False}  # version 0.1's alone, with the values that change nothing
+# Settings that only version 0.1 had, with the values under which they changed nothing.
+_REMOVED = {"stem_stride": 2, "cache_features": False}
 
 
 def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> Config:

@@ -1,4 +1,4 @@
-"""Named settings: each recipe's docstring gives its command, time and result."""
+"""Recipes: named settings. The docstring below each gives its command, time and result."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from fer_tf.config import Config
 from fer_tf.errors import InputError
 
 REPORT = Config()
-"""The training report's recipe: `fer-tf train --data fer2013.csv`.
+"""Train as the training report says: `fer-tf train --data fer2013.csv`.
 
-From the report: EfficientNet-B0, ImageNet weights, 224 px, batch 32, AdamW with learning rate and weight decay 1e-4,
+Keras downloads the ImageNet weights. `--weights imagenet-lite0` works without a download: a pip package holds them.
+
+The report gives EfficientNet-B0, ImageNet weights, 224 px, batch 32, AdamW with learning rate and weight decay 1e-4,
 cross-entropy with class weights, ReduceLROnPlateau(factor 0.5, patience 2), mixed_float16, 3 frozen epochs, then all
 layers. Its preliminary 35 % after the frozen phase and its expected 65 to 73 % are the user's figures, not ours.
-Ours, where the report is silent: head and its dropout, the same rate in both phases, at most 40 epochs with early
-stopping after 8, light augmentation, BatchNorm trained in phase 2, weight decay on kernels only.
+We chose what the report leaves open: the head and its dropout, the same rate in both phases, at most 40 epochs with
+early stopping after 8, light augmentation, BatchNorm trained in phase 2, weight decay of kernels only.
 """
 
 
@@ -35,9 +37,9 @@ DEMO = Config(
     shift=0.04,
     zoom=0.0,
 )
-"""The embedded synthetic faces from the shipped model's backbone, in both phases: `fer-tf train`.
+"""Train both phases on the embedded synthetic faces, from the shipped model's backbone: `fer-tf train`.
 
-2.5 min on 2 cores (AMD EPYC, family 26, model 2), evaluation included. Result: synthetic test 86.4 %, where the
+Time: 2.5 min on 2 cores (AMD EPYC, family 26, model 2), evaluation included. Result: synthetic test 86.4 %, where the
 majority class gives 25.4 % and a linear model on pixels 47.4 %.
 """
 
@@ -59,11 +61,11 @@ FINETUNE = Config(
     label_smoothing=0.1,
     shift=0.06,
 )
-"""Your own faces from the shipped model's backbone: `fer-tf train --data faces --recipe finetune`.
+"""Fine-tune the shipped model's backbone on your own faces: `fer-tf train --data faces --recipe finetune`.
 
-Three classes of FER-2013 with 500 training images: 2 min on 2 cores (as above), 89.2 % of 500 PublicTest images
-(selection split), 45.8 % (the majority class) from scratch in as many epochs. The backbone has seen those training
-images.
+Example: three classes of FER-2013, 500 training images (which the backbone has seen before). Time: 2 min on 2 cores (as
+above). Result: 89.2 % of 500 PublicTest images (selection split); from scratch, as many epochs reach 45.8 %, the share
+of the majority class.
 """
 
 
@@ -88,9 +90,9 @@ SCRATCH = Config(
     label_smoothing=0.1,
     shift=0.06,
 )
-"""FER-2013 without ImageNet weights: `fer-tf train --data fer2013.csv --recipe scratch`.
+"""Train on FER-2013 from random weights: `fer-tf train --data fer2013.csv --recipe scratch`.
 
-On 2 cores (AMD EPYC, family 25, model 17; TensorFlow 2.21, float32) 53 min. Result: PublicTest (selection split)
+Time: 53 min on 2 cores (AMD EPYC, family 25, model 17; TensorFlow 2.21, float32). Result: PublicTest (selection split)
 62.27 % (95 % interval 60.7 to 63.9), macro-F1 0.586, best epoch 20 of 20. With AdamW in Muon's place (`--optimizer
 adamw --learning-rate 2e-3 --weight-decay 0.02`), on another processor: 60.43 % (58.8 to 62.0), macro-F1 0.560.
 """
@@ -124,12 +126,12 @@ REFERENCE = Config(
     erasing=0.1,
     mixup=0.2,
 )
-"""The last of three steps; from the second on each starts from the one before and is taught by it.
+"""Settings of the last of three steps. The second and the third start from the step before and use it as a teacher.
 
 1. `fer-tf train --data fer2013.csv --recipe scratch --run runs/scratch`
 2. `fer-tf train --data fer2013.csv --recipe reference --image-size 80 --epochs 23 --resizing-epochs 13 --ema-decay 0
    --mixup 0 --erasing 0 --weights runs/scratch/model.keras --teachers runs/scratch OTHER --run runs/second`; OTHER
-   is a second classifier that scores nearly as well
+   stands for a second classifier of nearly the same accuracy
 3. `fer-tf train --data fer2013.csv --recipe reference --weights runs/second/model.keras
    --teachers runs/second/model-int8_mixed.tflite --run runs/reference`, after `fer-tf export_tflite --run runs/second`
 
@@ -141,7 +143,7 @@ RECIPES = {"report": REPORT, "demo": DEMO, "scratch": SCRATCH, "finetune": FINET
 
 
 def recipe(name: str) -> Config:
-    """A recipe by its name.
+    """Return a recipe by its name.
 
     Raises:
         InputError: for an unknown name.

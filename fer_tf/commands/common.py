@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 from typing import Any
 
 from fer_tf.config import Config
 
-logger = logging.getLogger(__name__)
-
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag a field of Config; a flag that is not given leaves the recipe's value."""
+    """Add one flag for each field of Config; a flag that is not given leaves the recipe's value."""
     group = parser.add_argument_group("settings (each overrides the recipe's value; shown: the recipe `report`)")
     for field in dataclasses.fields(Config):
         flag = "--" + field.name.replace("_", "-")
@@ -40,12 +37,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the command line gave, by field name."""
+    """Return the settings that the command line gave, by field name."""
     return {field.name: getattr(args, field.name) for field in dataclasses.fields(Config) if hasattr(args, field.name)}
 
 
 def parse_classes(text: str) -> list[str]:
-    """`happy,sad` as a list of names."""
+    """Parse names with commas between them, as `happy,sad`."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them, as happy,sad,neutral")
