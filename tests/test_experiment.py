@@ -29,9 +29,13 @@ def small_network(monkeypatch):
     monkeypatch.setattr(keras.applications, "EfficientNetB0", small_backbone)
 
 
-@pytest.fixture
-def result(small_network, small_dataset, tmp_path):
-    return run_experiment(CONFIG, small_dataset, tmp_path / "run", recipe="mine", command="called from a test")
+@pytest.fixture(scope="module")
+def result(small_dataset, tmp_path_factory):
+    """A run that is over; tests do not change its files."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.applications, "EfficientNetB0", small_backbone)
+        return run_experiment(CONFIG, small_dataset, run, recipe="mine", command="called from a test")
 
 
 def test_result_has_the_figures_and_the_files(result, small_dataset):
@@ -58,10 +62,11 @@ def test_files_name_their_schema_and_leave_room_for_what_later_versions_add(resu
         assert metadata["prediction_sets"] is None and metadata["crop"] is None
 
 
-def test_a_run_of_data_from_memory_is_resumed_with_that_data(result, small_dataset):
+def test_a_run_of_data_from_memory_is_resumed_with_that_data(result, small_network, small_dataset, tmp_path):
+    shutil.copytree(result.run.path, tmp_path / "run")
     with pytest.raises(InputError, match="was made in memory: give it as `dataset`"):
-        resume_experiment(result.run.path)
-    again = resume_experiment(result.run.path, dataset=small_dataset)
+        resume_experiment(tmp_path / "run")
+    again = resume_experiment(tmp_path / "run", dataset=small_dataset, quantizations=())
     assert again.scores("accuracy") == result.scores("accuracy")
 
 

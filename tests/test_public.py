@@ -14,6 +14,8 @@ import pytest
 
 import fer_tf
 from fer_tf.artifacts import shipped_model
+from fer_tf.data import synthetic
+from fer_tf.data.reading.npz import save_npz
 from tests.test_faults import small_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,11 +27,19 @@ def small_network(monkeypatch):
 
 
 @pytest.fixture
-def in_folder_with_a_run(tmp_path, monkeypatch, small_network):
+def few_drawn_faces(monkeypatch):
+    """Drawing all of them anew for each example would take most of the time."""
+    few = synthetic.make_synthetic(70, 21, 21)
+    monkeypatch.setattr(synthetic, "make_synthetic", lambda: few)
+
+
+@pytest.fixture
+def in_folder_with_a_run(small_dataset, tmp_path, monkeypatch, small_network, few_drawn_faces):
     """The working directory that the examples assume: the run runs/demo is over."""
     monkeypatch.chdir(tmp_path)
     config = fer_tf.Config(weights="none", image_size=32, epochs=1)
-    fer_tf.run_experiment(config, fer_tf.load_dataset(limit=64), "runs/demo", quantizations=())
+    save_npz(small_dataset, "stripes.npz")
+    fer_tf.run_experiment(config, fer_tf.load_dataset("stripes.npz"), "runs/demo", quantizations=())
     return tmp_path
 
 
@@ -60,7 +70,7 @@ def test_public_functions_have_an_example_and_all_examples_run(in_folder_with_a_
     assert {name: result.failed for name, result in results.items()} == dict.fromkeys(functions, 0)
 
 
-def test_readmes_python_runs(tmp_path, monkeypatch):
+def test_readmes_python_runs(tmp_path, monkeypatch, few_drawn_faces):
     from PIL import Image
 
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 
 
 class EmotionClassifier:
-    """Emotions of face crops, from Python: opens a model once, then answers for images of any size, from any thread."""
+    """Takes face crops and ranks their emotions: opens a model once, then answers from any thread.
+
+    A crop shows one face and little else; a picture of another shape is cut to its centre square and resized to 48x48.
+
+    Example:
+        >>> import fer_tf
+        >>> classifier = fer_tf.EmotionClassifier()  # the model that ships, or the path of a .tflite or .keras
+        >>> crops = fer_tf.load_dataset(limit=7).take("test").decoded().images
+        >>> classifier.predict(crops).shape == (len(crops), 7)
+        True
+        >>> name, score = classifier.classify(crops[0])[0][0]  # the likeliest emotion of the first crop
+        >>> name in classifier.class_names and 0 < score <= 1
+        True
+    """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, num_threads: int | None = None) -> None:
         """Opens the model.
