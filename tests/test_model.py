@@ -67,6 +67,25 @@ def test_plain_load_model_opens_it(classifier, tmp_path):
         np.testing.assert_array_equal(_predict(keras.models.load_model(tmp_path / "m.keras")), _predict(network))
 
 
+def test_model_of_version_0_1_with_a_stem_of_stride_1_opens(tmp_path):
+    def clone(layer):
+        settings = layer.get_config()
+        if layer.name == "stem_conv":
+            settings.update(strides=(1, 1), padding="same")
+        elif layer.name == "stem_conv_pad":
+            settings["padding"] = ((0, 0), (0, 0))
+        return layer.__class__.from_config(settings)
+
+    inputs = keras.Input((32, 32, 3))
+    x = keras.models.clone_model(build_backbone(32), clone_function=clone)(inputs)
+    for layer in build_model(3, image_size=32).layers[2:]:
+        x = layer(x)
+    network = keras.Model(inputs, x)
+    assert network.get_layer(BACKBONE).output_shape == (None, 2, 2, 1280)
+    network.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(_predict(load_classifier(tmp_path / "m.keras")), _predict(network))
+
+
 def test_h5_weights_give_what_imagenet_gives(imagenet_h5, monkeypatch):
     """The same file through Keras's `imagenet`, whose download it replaces, and through ours."""
     import keras.src.applications.efficientnet as efficientnet

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer_tf.config import Config
-from fer_tf.data import jax_pipeline as in_step
+from fer_tf.data import jax_pipeline
 from fer_tf.data import tf_pipeline as pipeline
 from fer_tf.data.augmentation import plan_epoch
 from fer_tf.data.synthetic import make_synthetic
@@ -62,7 +62,7 @@ def test_augmentation_is_drawn_anew_each_epoch_and_only_for_training():
 
 
 @pytest.mark.parametrize("image_size", [32, 48])
-def test_both_feeds_give_the_network_the_same_pictures(image_size):
+def test_both_pipelines_give_the_network_the_same_pictures(image_size):
     """In the compiled step or in tf.data: same order, same augmentation, same input."""
     import keras
 
@@ -71,15 +71,15 @@ def test_both_feeds_give_the_network_the_same_pictures(image_size):
     plan = _plan(config, 12)
     settings = {"epochs": (0, 1), "batch_size": 8, "image_size": image_size}
     inputs = keras.Input((image_size, image_size, 3))
-    identity = in_step.fit_model(keras.Model(inputs, keras.layers.Identity()(inputs)), image_size)
+    identity = jax_pipeline.fit_model(keras.Model(inputs, keras.layers.Identity()(inputs)), image_size)
     ours = pipeline.make_train_dataset(images, plan, **settings)
-    theirs = in_step.make_train_dataset(images, plan, **settings)
+    theirs = jax_pipeline.make_train_dataset(images, plan, **settings)
     for (x, y, w), (arrays, targets, weights) in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(identity(arrays, training=True), x, atol=2e-3)
         np.testing.assert_array_equal(y, targets)
         np.testing.assert_array_equal(w, weights)
     plain = pipeline.make_eval_dataset(images, one_hot(labels, 3), batch_size=8, image_size=image_size)
-    batches = in_step.make_eval_dataset(images, one_hot(labels, 3), batch_size=8, image_size=image_size)
+    batches = jax_pipeline.make_eval_dataset(images, one_hot(labels, 3), batch_size=8, image_size=image_size)
     assert len(batches) == 2
     for (x, y), (arrays, targets) in zip(plain, (batches[i] for i in range(2)), strict=True):
         np.testing.assert_allclose(identity(arrays, training=False), x, atol=1e-3)

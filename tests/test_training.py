@@ -63,15 +63,15 @@ def test_image_weights_give_keras_class_weight_loss():
     np.testing.assert_allclose(losses[0]["loss"], losses[1]["loss"], rtol=1e-6)
 
 
-def test_label_smoothing_and_teaching_keep_rows_at_one():
+def test_label_smoothing_and_distillation_keep_rows_at_one():
     labels = np.array([0, 2])
     smooth = soft_targets(_tiny(label_smoothing=0.3), labels, 3)
     np.testing.assert_allclose(smooth, [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]], atol=1e-6)
-    taught = np.array([[0.5, 0.25, 0.25], [0.81, 0.09, 0.1]])
-    soft = soft_targets(_tiny(distillation_weight=1.0, distillation_temperature=2.0), labels, 3, taught)
-    np.testing.assert_allclose(soft, np.sqrt(taught) / np.sqrt(taught).sum(1, keepdims=True), atol=1e-6)
-    half = soft_targets(_tiny(distillation_weight=0.5, distillation_temperature=1.0), labels, 3, taught)
-    np.testing.assert_allclose(half, (one_hot(labels, 3) + taught) / 2, atol=1e-6)
+    teacher = np.array([[0.5, 0.25, 0.25], [0.81, 0.09, 0.1]])
+    soft = soft_targets(_tiny(distillation_weight=1.0, distillation_temperature=2.0), labels, 3, teacher)
+    np.testing.assert_allclose(soft, np.sqrt(teacher) / np.sqrt(teacher).sum(1, keepdims=True), atol=1e-6)
+    half = soft_targets(_tiny(distillation_weight=0.5, distillation_temperature=1.0), labels, 3, teacher)
+    np.testing.assert_allclose(half, (one_hot(labels, 3) + teacher) / 2, atol=1e-6)
 
 
 # --- Sizes, schedules ---

@@ -1,6 +1,7 @@
-"""Timings of decoding, input, training step, prediction and start-up on this machine; each function returns figures.
+"""Timings of decoding, input pipeline, training step, prediction and start-up; each function returns its figures.
 
-Medians are given, since a shared machine stalls now and then. What needs TensorFlow or Keras imports it when called.
+The figures are medians, because a shared machine stalls now and then. Functions that need TensorFlow or Keras import
+them when they are called.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from fer_tf.task import NUM_CLASSES
 if TYPE_CHECKING:
     import keras
 
-_NUM_ROWS = 8192  # pixel strings decoded in a pass: enough that starting tf.data hardly shows
+_NUM_ROWS = 8192  # pixel strings decoded in a pass; with fewer, the start of tf.data would show
 _NUM_FACES = 512  # drawn once and repeated where more are needed
-_NUM_CROPS = 64  # a thread, in one call of the throughput's measurement
+_NUM_CROPS = 64  # crops a thread in each call that measures throughput
 _WARM_UP_CALLS, _FEWEST_CALLS = 3, 5
 _WARM_UP_STEPS, _FEWEST_STEPS = 1, 2  # a step at 224 px takes seconds on two cores
 _FEWEST_STARTS, _MOST_STARTS = 2, 10
-_ENDLESS = 1 << 30  # epochs, steps: the clock ends the measurement
+_ENDLESS = 1 << 30  # epochs or steps; the clock ends the measurement
 _STARTUP = """
 import sys
 import numpy as np
@@ -47,7 +48,7 @@ sys.stdout.write(str(peak_memory_mib()))
 
 
 def decoding(*, seconds: float, num_rows: int = _NUM_ROWS) -> dict[str, Any]:
-    """Rate of pixel strings -> uint8 images by `data.pipeline.decode`.
+    """Rate of pixel strings -> uint8 images by `data.tf_pipeline.decode`.
 
     Args:
         seconds: least time of the measurement.
@@ -62,13 +63,13 @@ def decoding(*, seconds: float, num_rows: int = _NUM_ROWS) -> dict[str, Any]:
 
 
 def pipeline(config: Config, image_size: int, *, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Rates of uint8 images in memory -> finished batches, by `data.pipeline`, when nothing else runs.
+    """Rates of uint8 images in memory -> finished batches by `data.tf_pipeline`, when nothing else runs.
 
     Args:
-        config: its augmentation is that of the training images.
+        config: gives the augmentation of training images.
         image_size: side of the finished images, pixels.
         batch_size: images a batch.
-        seconds: least time of each of the two measurements. Images are in memory, as after training's first pass.
+        seconds: least time of each of the two measurements.
 
     Returns:
         `image_size`, `eval_images_per_s` without and `train_images_per_s` with augmentation.
@@ -95,7 +96,7 @@ def _faces(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _train_batches(pipeline_module: Any, config: Config, batch_size: int, image_size: int) -> Any:
-    """Endless training batches; each epoch is planned anew, as training does."""
+    """Endless training batches; each epoch has a plan of its own, as in training."""
     from fer_tf.data.augmentation import plan_epoch
 
     images, targets = _faces(batch_size)
@@ -131,11 +132,10 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
         seconds: least time of each of the four measurements.
 
     Returns:
-        `image_size`, `images_per_s`, `step_ms`, and the latter's parts. `input_ms`: what fit takes longer when the feed
-        makes each batch than on one finished batch. `forward_ms` and, by difference, `backward_ms`: functions of
-        forward and of forward and backward, compiled apart, on that batch. `optimizer_ms`: what fit takes longer on
-        that batch than these two, that is the optimiser, the metrics and fit itself. Also `backend`, `devices`,
-        `precision`.
+        `image_size`, `images_per_s`, `step_ms` and its four parts, `backend`, `devices`, `precision`. The parts:
+        `input_ms`, the extra time of fit when the input pipeline makes each batch instead of repeating a finished one;
+        `forward_ms`, a compiled function of the forward pass on that batch; `backward_ms`, a compiled function of both
+        passes less `forward_ms`; `optimizer_ms`, fit on that batch less both passes: optimiser, metrics and fit itself.
     """
     import keras
 
@@ -156,7 +156,7 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
     batches = _train_batches(pipeline_module, config, batch_size, image_size)
     fed = _step_seconds(trainer, batches, seconds)
     again = _train_batches(pipeline_module, config, batch_size, image_size)
-    if on_tensorflow:  # the same element type as the feed's: the step is not traced again
+    if on_tensorflow:  # the same element type as before, so that the step is not traced again
         batch, fixed = next(iter(again)), again.take(1).cache().repeat().prefetch(1)
     else:
         batch = next(again)
@@ -188,7 +188,7 @@ def _step_seconds(trainer: keras.Model, batches: Any, seconds: float) -> float:
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            float((logs or {})["loss"])  # waits for the device, as training's progress line does
+            float((logs or {})["loss"])  # waits for the device, as the progress line of training does
             ends.append(time.perf_counter())
             counted = ends[_WARM_UP_STEPS:]
             if len(counted) > _FEWEST_STEPS and counted[-1] - counted[0] >= seconds:
@@ -199,7 +199,7 @@ def _step_seconds(trainer: keras.Model, batches: Any, seconds: float) -> float:
 
 
 def _forward_and_both(trainer: keras.Model, batch: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Forward, and forward and backward, on one batch; each waits until it is done."""
+    """The forward pass, and both passes, on one batch; each call waits until the device is done."""
     import keras
 
     x, y = batch[0], batch[1]
@@ -230,14 +230,14 @@ def _forward_and_both(trainer: keras.Model, batch: Any) -> tuple[Callable[[], An
     def tf_both() -> Any:
         with tf.GradientTape() as tape:
             result = loss(y, trainer(x, training=True))
-        # One number that depends on every gradient: what nobody asks for is not computed.
+        # Return one number that depends on every gradient: TensorFlow prunes gradients that nobody asks for.
         return tf.linalg.global_norm(tape.gradient(result, trainer.trainable_variables))
 
     return lambda: tf_forward().numpy(), lambda: tf_both().numpy()
 
 
 def latency(predictor: Predictor, *, num_crops: int, seconds: float) -> dict[str, Any]:
-    """Time of one call of `predict`, after some that are not counted.
+    """Time of one call of `predict`, after a few uncounted calls.
 
     Args:
         predictor: an opened model.
@@ -260,17 +260,17 @@ def latency(predictor: Predictor, *, num_crops: int, seconds: float) -> dict[str
 
 
 def litert_latency(path: Path, *, seconds: float) -> list[dict[str, Any]]:
-    """`latency` of a .tflite with one thread and with all: a call of as many crops as threads, and a call of many.
+    """`latency` of a .tflite with one thread and with all: of as many crops as threads, and of many crops.
 
-    fer_tf works on one crop by one thread, so more threads answer more crops in the time of one.
+    Each thread predicts one crop at a time, so n threads predict n crops in about the time of one.
 
     Args:
         path: of the .tflite.
         seconds: least time of each measurement.
 
     Returns:
-        One row a number of threads: what `latency` returns, and `file`, `quantization` (None if the file does not say),
-        `image_size`, `size_bytes`, `num_threads`, `crops_per_s`.
+        A row for each number of threads: what `latency` returns, and `file`, `quantization` (None if the file does not
+        say), `image_size`, `size_bytes`, `num_threads`, `crops_per_s`.
     """
     rows = []
     for num_threads in sorted({1, default_num_threads()}):
@@ -295,13 +295,13 @@ def keras_latency(path: Path | None, *, image_size: int, batch_size: int, second
     """`latency` of Keras's predict for one crop and for a batch, preprocessing included.
 
     Args:
-        path: of a .keras; None for the untrained network, which takes the same time.
+        path: of a .keras; None for an untrained network, which is as fast as a trained one.
         image_size: of the untrained network, pixels.
         batch_size: crops in the larger call.
         seconds: least time of each measurement.
 
     Returns:
-        One row a number of crops: what `latency` returns, and `file`, `image_size`, `crops_per_s`.
+        A row for each number of crops: what `latency` returns, and `file`, `image_size`, `crops_per_s`.
     """
     predictor = _untrained(image_size) if path is None else open_model(path)
     image_size = predictor.metadata.get("image_size", image_size)
@@ -323,16 +323,16 @@ def _untrained(image_size: int) -> Predictor:
 
 
 def startup(path: Path, *, seconds: float) -> dict[str, Any]:
-    """What one prediction costs a fresh process: Python's start, imports, opening the model, one crop.
+    """Cost of one prediction in a fresh process: start of Python, imports, opening the model, one crop.
 
     Args:
         path: of a .tflite or .keras.
-        seconds: least time of the measurement; one process more goes first, to fill the disk cache.
+        seconds: least time of the measurement; an uncounted process goes first and fills the disk cache.
 
     Returns:
         `file`, `median_s` (from start to exit), `peak_memory_mib`, `num_starts`.
     """
-    package_parent = str(Path(__file__).resolve().parents[1])
+    package_parent = str(Path(__file__).resolve().parents[2])
     search_path = os.pathsep.join(filter(None, (package_parent, os.environ.get("PYTHONPATH"))))
     peaks = []
 
@@ -355,9 +355,9 @@ def startup(path: Path, *, seconds: float) -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float:
-    """The most memory that this process has held so far, MiB."""
+    """Largest memory that this process has held so far, MiB."""
     try:
-        # Linux counts a process's ru_maxrss from its parent's at the fork on; this line begins with the program.
+        # On Linux, ru_maxrss starts with the parent's memory at the fork; VmHWM starts with the program.
         with open("/proc/self/status", encoding="ascii") as file:
             return int(next(line.split()[1] for line in file if line.startswith("VmHWM"))) / 1024
     except (OSError, StopIteration):
@@ -375,7 +375,7 @@ def _times(
     most: int = _ENDLESS,
     warm_up: int = _WARM_UP_CALLS,
 ) -> np.ndarray:
-    """Times of calls, s, after the warm-up: until `seconds` have passed, within the bounds on their number."""
+    """Times of calls, s, after the warm-up: calls go on until `seconds` have passed, `fewest` to `most` of them."""
     for _ in range(warm_up):
         call()
     times: list[float] = []
