@@ -1,13 +1,13 @@
 """From a photograph to 48x48 grey crops: finding files, opening pictures, detection, crops, drawing, video."""
 
 from fer_tf.faces.crops import to_grey48
-from fer_tf.faces.detection import Face, detect_faces, find_faces
+from fer_tf.faces.detection import Detection, Face, detect_faces, find_faces
 from fer_tf.faces.drawing import draw_faces
 from fer_tf.faces.pictures import decode_image, open_image
 from fer_tf.faces.tracking import Smoother
 from fer_tf.faces.video import FrameSource, VideoWriter
 
 __all__ = [
-    "Face", "FrameSource", "Smoother", "VideoWriter", "decode_image", "detect_faces", "draw_faces", "find_faces",
-    "open_image", "to_grey48",
+    "Detection", "Face", "FrameSource", "Smoother", "VideoWriter", "decode_image", "detect_faces", "draw_faces",
+    "find_faces", "open_image", "to_grey48",
 ]  # fmt: skip
