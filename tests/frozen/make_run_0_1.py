@@ -12,11 +12,12 @@ for it in the place of ImageNet's (laid out as Keras's efficientnetb0_notop.h5).
 
     run-0.1-data/data.npz       the images: noise with a bright band whose height is the label
     run-0.1-data/expected.npz   five images, and the probabilities that the finished run's two models give for them
-    run-0.1-stopped/            interrupted when phase 2's third epoch of four began, as by Ctrl-C
+    run-0.1-stopped/            interrupted when phase 2's third epoch began, as by Ctrl-C
     run-0.1-finished/           not interrupted
 
-With these settings the rate is halved before the last epoch, because of what the stopped run had counted, and the best
-epoch lies before the stop: a run that is resumed with anything lost ends otherwise.
+With these settings phase 2's learning rate is halved after its third epoch and early stopping ends it after the fourth
+of five, both by counts that began before the stop, and the best epoch lies before the stop: a run that is resumed with
+anything lost ends otherwise.
 
 Files that say nothing to a reader of old runs are left out: figures, examples, log, report.html, and the finished run's
 state before the last. One value is changed: data.json keeps the data's absolute path, here it is the file's name.
@@ -40,13 +41,13 @@ import numpy as np
 
 CLASS_NAMES = ("low", "mid", "high")
 NUM_IMAGES = {"train": 30, "validation": 18, "test": 18}
-FROZEN_EPOCHS, EPOCHS, STOPPED_AFTER = 1, 4, 2
+FROZEN_EPOCHS, EPOCHS, STOPPED_AFTER = 1, 5, 2
 SETTINGS = [
     "--recipe", "report", "--weights", "imagenet", "--image-size", "32", "--batch-size", "10", "--rotation", "0",
     "--frozen-epochs", str(FROZEN_EPOCHS), "--epochs", str(EPOCHS), "--batch-norm-momentum", "0.9",
     "--optimizer", "adamw", "--learning-rate", "0.02", "--frozen-learning-rate", "0.03", "--ema-decay", "0.9",
-    "--schedule", "plateau", "--plateau-patience", "2", "--mixup", "0.2", "--seed", "6",
-    "--quantization", "float32",
+    "--schedule", "plateau", "--plateau-patience", "2", "--mixup", "0.2", "--early-stopping-patience", "3",
+    "--seed", "6", "--quantization", "float32",
 ]  # fmt: skip
 _LEFT_OUT = ("figures", "examples", "tensorboard", "log.txt", "report.html", ".lock")
 
