@@ -77,6 +77,18 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def check_writable(path: str | Path) -> None:
+    """Check that a file can be written, before the work that gives its contents.
+
+    Raises:
+        InputError: if the path is a folder, or lies where no folder can be made or written to.
+    """
+    path = Path(path)
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(f"cannot write {path}: choose a file in a folder that can be written to")
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file atomically: if it fails, the previous file stays."""
     with atomic_path(path) as temporary:

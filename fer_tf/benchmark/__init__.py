@@ -1,4 +1,4 @@
-"""Timings of this machine, and their tables."""
+"""Timings of this machine: the plan, the measurements, and their tables."""
 
 from fer_tf.benchmark.measure import (
     decoding,
