@@ -53,9 +53,7 @@ def tiny_network(num_classes, *, image_size=32, **_):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    from fer_tf import model
-
-    monkeypatch.setattr(model, "build_model", tiny_network)
+    monkeypatch.setattr("fer_tf.model.network.build_model", tiny_network)
     monkeypatch.setattr("fer_tf.training.trainer.build_model", tiny_network)
 
 
@@ -284,10 +282,11 @@ def test_the_training_step_on_jax_without_tensorflow():
     pytest.importorskip("jax")
     code = (
         "import json, sys; sys.modules['tensorflow'] = None\n"
-        "from fer_tf import benchmark, model\n"
-        "from fer_tf.config import REPORT\n"
+        "from fer_tf import benchmark\n"
+        "from fer_tf.recipes import REPORT\n"
+        "from fer_tf.training import trainer\n"
         "from tests.test_benchmark import tiny_network\n"
-        "model.build_model = tiny_network\n"
+        "trainer.build_model = tiny_network\n"
         "sys.stdout.write(json.dumps(benchmark.training_step(REPORT, 32, batch_size=4, seconds=0.01)))\n"
     )
     done = subprocess.run(
