@@ -15,21 +15,24 @@ if TYPE_CHECKING:
     from fer_tf.experiment import run_experiment
     from fer_tf.inference.classifier import EmotionClassifier
     from fer_tf.recipes import RECIPES
+    from fer_tf.recognition import Recognizer, recognize
     from fer_tf.scoring import evaluate
 
 __version__ = "0.1.0"
 __all__ = [
-    "RECIPES", "Config", "EmotionClassifier", "__version__", "evaluate", "export_tflite", "load_dataset",
-    "run_experiment",
+    "RECIPES", "Config", "EmotionClassifier", "Recognizer", "__version__", "evaluate", "export_tflite", "load_dataset",
+    "recognize", "run_experiment",
 ]  # fmt: skip
 
 _HOME = {
     "Config": "fer_tf.config",
     "EmotionClassifier": "fer_tf.inference.classifier",
     "RECIPES": "fer_tf.recipes",
+    "Recognizer": "fer_tf.recognition",
     "evaluate": "fer_tf.scoring",
     "export_tflite": "fer_tf.deploy.release",
     "load_dataset": "fer_tf.data.loading",
+    "recognize": "fer_tf.recognition",
     "run_experiment": "fer_tf.experiment",
 }
 

@@ -1,12 +1,15 @@
-"""From a picture or the frames of a video to its faces with their emotions."""
+"""From photographs and the frames of a video to their faces with their emotions."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,160 +18,264 @@ from fer_tf import faces
 from fer_tf.artifacts import atomic_path
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import Box
+from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE
+from fer_tf.faces.pictures import as_picture
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.predictor import rank
 from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import printable
 
+Photo = str | os.PathLike[str] | Image.Image | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
-class RecognizedFace:
-    """One face of a picture or frame.
+class Face:
+    """One face of a photograph or frame.
 
     Attributes:
-        file: path of the picture or video, or the camera's name.
-        face: number from 1; in a video the same face keeps its number.
         box: left, top, width and height in pixels of the upright picture.
-        emotions: (class name, score) pairs, the most likely first.
-        frame: number of the frame, from 1; None for a picture.
-        seconds: time of the frame since the first; None for a picture.
+        score: how sure the detector is that this is a face, in [0, 1]; None where the picture was taken as a crop.
+        landmarks: (x, y) in pixels of the eye on the left of the picture, the other eye, the tip of the nose, the
+            corner of the mouth on the left of the picture, and the other corner; empty where the picture was taken as a
+            crop.
+        emotions: (class name, score) pairs, the most likely first; the scores sum to 1.
+        number: from 1, the largest face first; in a video the same face keeps its number.
     """
 
-    file: str
-    face: int
     box: Box
+    score: float | None
+    landmarks: tuple[tuple[float, float], ...]
     emotions: list[tuple[str, float]]
-    frame: int | None = None
-    seconds: float | None = None
+    number: int = 1
 
 
-def recognize_picture(
-    path: Path, classifier: EmotionClassifier, *, detect: bool = True, annotated: Path | None = None
-) -> list[RecognizedFace]:
-    """Rank the emotions of every face in a picture.
+class Recognizer:
+    """Finds the faces in photographs and ranks their emotions; opens its model once.
+
+    Example:
+        >>> import skimage.data
+        >>> recognizer = fer_tf.Recognizer()
+        >>> (face,) = recognizer.recognize(skimage.data.astronaut())
+        >>> face.emotions[0][0]
+        'happy'
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        faces: str = "auto",
+        detect_side: int = DETECT_SIDE,
+        min_face_score: float = MIN_FACE_SCORE,
+        min_face_size: int = MIN_FACE_SIZE,
+        num_threads: int | None = None,
+    ) -> None:
+        """Open the model.
+
+        Args:
+            model: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+            faces: `auto` takes a picture of at most 64x64 pixels as a face crop and looks for faces in larger ones;
+                `detect` looks for faces in every picture; `whole` takes every picture as a crop.
+            detect_side: longer side to which a larger picture is reduced for the detector, 64 to 8192 pixels. A smaller
+                side is faster and misses smaller faces.
+            min_face_score: faces of which the detector is less sure are left out, in [0, 1].
+            min_face_size: faces with a shorter side, in pixels of the picture, are left out.
+            num_threads: how many crops a .tflite works on at the same time.
+
+        Raises:
+            InputError: if there is no such model, or a setting is out of range.
+        """
+        if faces not in FACE_MODES:
+            raise InputError(f"faces {faces!r}: expected one of {', '.join(FACE_MODES)}")
+        if not 64 <= detect_side <= 8192:
+            raise InputError(f"detect_side {detect_side}: expected pixels from 64 to 8192")
+        if not 0 <= min_face_score <= 1:
+            raise InputError(f"min_face_score {min_face_score:g}: expected a number from 0 to 1")
+        if min_face_size < 0:
+            raise InputError(f"min_face_size {min_face_size}: expected pixels, or 0 for any")
+        self.classifier = EmotionClassifier(model, num_threads=num_threads)
+        self._find: dict[str, Any] = {
+            "mode": faces,
+            "detect_side": detect_side,
+            "min_score": min_face_score,
+            "min_size": min_face_size,
+        }
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.classifier.class_names
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.classifier.metadata
+
+    def recognize(self, photos: Photo | Iterable[Photo]) -> list[Face] | list[list[Face]]:
+        """Find the faces of one photograph or of many.
+
+        Args:
+            photos: a path, a PIL image, or a uint8 array (height, width) or RGB (height, width, 3) with values in
+                [0, 255]; or an iterable of these.
+
+        Returns:
+            The faces of the photograph, the largest first; a list of such lists for an iterable.
+
+        Raises:
+            InputError: if a photograph cannot be read, or the detector is needed and not installed.
+        """
+        if isinstance(photos, (str, os.PathLike, Image.Image, np.ndarray)):
+            return self._recognize(as_picture(photos))
+        return [self._recognize(as_picture(photo)) for photo in photos]
+
+    def _recognize(self, picture: Image.Image) -> list[Face]:
+        found = faces.find_faces(picture, **self._find)
+        ranked = self.classifier.classify(_crops(found)) if found else []
+        return [
+            Face(face.box, face.score, face.landmarks, emotions, number)
+            for number, (face, emotions) in enumerate(zip(found, ranked, strict=True), 1)
+        ]
+
+    def recognize_file(self, path: Path, annotated: Path | None = None) -> list[Face]:
+        """Find the faces of a picture file, and write a copy with boxes and labels.
+
+        Args:
+            path: an image file.
+            annotated: where to write the copy; it is written if there is a face.
+
+        Raises:
+            InputError: if the picture cannot be read, the copy cannot be written, or the detector is needed and not
+                installed.
+        """
+        picture = faces.open_image(path)
+        found = self._recognize(picture)
+        if annotated and found:
+            with atomic_path(annotated) as temporary:
+                _annotate(picture, found).save(temporary, quality=90)
+        return found
+
+    def recognize_files(
+        self, paths: Sequence[Path], *, annotated: dict[Path | int, Path] | None = None, num_threads: int = 1
+    ) -> Iterator[list[Face] | InputError]:
+        """Call `recognize_file` for many files.
+
+        Args:
+            paths: image files.
+            annotated: the copy to write for each path; none for a path that is missing.
+            num_threads: number of pictures at a time.
+
+        Yields:
+            For each picture in order its faces, or the error that it raised.
+        """
+
+        def recognize(path: Path) -> list[Face] | InputError:
+            try:
+                return self.recognize_file(path, (annotated or {}).get(path))
+            except InputError as error:
+                return error
+
+        if len(paths) < 2 or num_threads < 2:
+            yield from map(recognize, paths)
+            return
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        pool = ThreadPoolExecutor(num_threads)
+        pending: deque[Future[list[Face] | InputError]] = deque()
+        try:
+            for path in paths:
+                pending.append(pool.submit(recognize, path))
+                if len(pending) > 2 * num_threads:  # bounds the memory for results that wait to be read
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def stream(
+        self, source: str | os.PathLike[str] | int | faces.FrameSource, *, annotated: Path | None = None
+    ) -> Generator[tuple[float, Image.Image, list[Face]], None]:
+        """Go through the frames of a video or camera, with each face's scores averaged over time.
+
+        A camera has no last frame: Ctrl-C ends the iteration, and so does `close()`; both finish the annotated video.
+
+        Args:
+            source: a video file, the number of a camera, or an opened `faces.FrameSource`.
+            annotated: where to write a video with boxes and labels, .mp4 or .avi; put in place after the last frame.
+
+        Yields:
+            Seconds since the first frame, the frame (RGB), and its faces.
+
+        Raises:
+            InputError: if no frame can be read, or the video cannot be written.
+        """
+        frames = faces.FrameSource(source) if isinstance(source, (str, os.PathLike, int)) else source
+        smoother = faces.Smoother()
+        writer: faces.VideoWriter | None = None
+        num_written = 0
+        with contextlib.ExitStack() as stack:
+            target = stack.enter_context(atomic_path(annotated)) if annotated else None
+            try:
+                for seconds, picture in frames:
+                    crops = faces.find_faces(picture, **self._find)
+                    probabilities = self.classifier.predict(_crops(crops))
+                    smoothed = smoother.update(seconds, [face.box for face in crops], probabilities)
+                    found = [
+                        Face(face.box, face.score, face.landmarks, rank(scores, self.class_names), number)
+                        for face, (number, scores) in zip(crops, smoothed, strict=True)
+                    ]
+                    yield seconds, picture, found
+                    if target:
+                        if writer is None:
+                            writer = faces.VideoWriter(target, fps=frames.fps, size=picture.size)
+                            stack.callback(writer.close)
+                        # A camera's frames arrive as fast as we read them: repeat each to keep real time.
+                        repeats = max(1, round(seconds * frames.fps) + 1 - num_written) if frames.is_camera else 1
+                        with_boxes = _annotate(picture, found)
+                        for _ in range(repeats):
+                            writer.write(with_boxes)
+                        num_written += repeats
+            except (KeyboardInterrupt, GeneratorExit):
+                if not frames.is_camera:
+                    raise
+
+
+def recognize(
+    photos: Photo | Iterable[Photo], model: str | os.PathLike[str] | None = None, **settings: Any
+) -> list[Face] | list[list[Face]]:
+    """Find the faces in a photograph and rank their emotions.
+
+    The model is opened at the first call and kept.
 
     Args:
-        path: an image file.
-        classifier: the opened model.
-        detect: False to take the whole picture as one face.
-        annotated: where to write a copy with boxes and labels; it is written if there is a face.
+        photos: as for `Recognizer.recognize`.
+        model: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+        settings: further arguments of `Recognizer`, such as `faces="whole"` or `min_face_score=0.8`.
 
     Returns:
-        The faces, the largest first.
+        The faces, the largest first; a list of such lists for an iterable of photographs.
 
     Raises:
-        InputError: if the picture cannot be read, the copy cannot be written, or OpenCV is needed and not installed.
+        InputError: as `Recognizer` and `Recognizer.recognize`.
+
+    Example:
+        >>> import fer_tf, skimage.data
+        >>> (face,) = fer_tf.recognize(skimage.data.astronaut())
+        >>> face.box
+        (178, 63, 90, 113)
+        >>> face.emotions[0][0]
+        'happy'
     """
-    image = faces.open_image(path)
-    crops = faces.find_faces(image, detect=detect)
-    ranked = classifier.classify(_stacked(crops)) if crops else []
-    pairs = enumerate(zip(crops, ranked, strict=True), 1)
-    found = [RecognizedFace(str(path), number, face.box, emotions) for number, (face, emotions) in pairs]
-    if annotated and found:
-        with atomic_path(annotated) as temporary:
-            _annotate(image, found).save(temporary, quality=90)
-    return found
+    return _recognizer(None if model is None else os.fspath(model), **settings).recognize(photos)
 
 
-def recognize_pictures(
-    paths: Sequence[Path],
-    classifier: EmotionClassifier,
-    *,
-    detect: bool = True,
-    annotated: dict[Path | int, Path] | None = None,
-    num_threads: int = 1,
-) -> Iterator[list[RecognizedFace] | InputError]:
-    """Call `recognize_picture` for many pictures.
-
-    Args:
-        paths: image files.
-        classifier: the opened model.
-        detect: as for `recognize_picture`.
-        annotated: the copy to write for each path; none for a path that is missing.
-        num_threads: number of pictures at a time.
-
-    Yields:
-        For each picture in order its faces, or the error that it raised.
-    """
-
-    def recognize(path: Path) -> list[RecognizedFace] | InputError:
-        try:
-            return recognize_picture(path, classifier, detect=detect, annotated=(annotated or {}).get(path))
-        except InputError as error:
-            return error
-
-    if len(paths) < 2 or num_threads < 2:
-        yield from map(recognize, paths)
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(num_threads)
-    pending: deque[Future[list[RecognizedFace] | InputError]] = deque()
-    try:
-        for path in paths:
-            pending.append(pool.submit(recognize, path))
-            if len(pending) > 2 * num_threads:  # bounds the memory for results that wait to be read
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+@functools.lru_cache(maxsize=4)
+def _recognizer(model: str | None, **settings: Any) -> Recognizer:
+    return Recognizer(model, **settings)
 
 
-def recognize_frames(
-    frames: faces.FrameSource, classifier: EmotionClassifier, *, detect: bool = True, annotated: Path | None = None
-) -> Generator[list[RecognizedFace], None, None]:
-    """Rank the emotions of every face in each frame, with scores averaged over time by `faces.Smoother`.
-
-    A camera has no last frame: Ctrl-C ends the iteration, and so does `close()`; both finish the annotated video.
-
-    Args:
-        frames: the opened video or camera.
-        classifier: the opened model.
-        detect: False to take each whole frame as one face.
-        annotated: where to write a video with boxes and labels, .mp4 or .avi; put in place after the last frame.
-
-    Yields:
-        The faces of each frame, the largest first.
-
-    Raises:
-        InputError: if no frame can be read, or the video cannot be written.
-    """
-    smoother = faces.Smoother()
-    writer: faces.VideoWriter | None = None
-    num_written = 0
-    with contextlib.ExitStack() as stack:
-        target = stack.enter_context(atomic_path(annotated)) if annotated else None
-        try:
-            for frame, (seconds, image) in enumerate(frames, 1):
-                crops = faces.find_faces(image, detect=detect)
-                probabilities = classifier.predict(_stacked(crops))
-                smoothed = smoother.update(seconds, [face.box for face in crops], probabilities)
-                found = [
-                    RecognizedFace(frames.name, number, face.box, rank(scores, classifier.class_names), frame, seconds)
-                    for face, (number, scores) in zip(crops, smoothed, strict=True)
-                ]
-                yield found
-                if target:
-                    if writer is None:
-                        writer = faces.VideoWriter(target, fps=frames.fps, size=image.size)
-                        stack.callback(writer.close)
-                    # A camera's frames arrive as fast as we read them: repeat each so that the video keeps real time.
-                    repeats = max(1, round(seconds * frames.fps) + 1 - num_written) if frames.is_camera else 1
-                    picture = _annotate(image, found)
-                    for _ in range(repeats):
-                        writer.write(picture)
-                    num_written += repeats
-        except (KeyboardInterrupt, GeneratorExit):
-            if not frames.is_camera:
-                raise
-
-
-def _stacked(crops: Sequence[faces.Face]) -> np.ndarray:
+def _crops(found: Sequence[faces.Face]) -> np.ndarray:
     """The crops as one array: uint8 (n, 48, 48)."""
-    return np.stack([face.crop for face in crops]) if crops else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    return np.stack([face.crop for face in found]) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
-def _annotate(image: Image.Image, found: Sequence[RecognizedFace]) -> Image.Image:
+def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:
     labels = [f"{printable(face.emotions[0][0])} {face.emotions[0][1]:.0%}" for face in found]
-    return faces.draw_faces(image, [(face.box, label) for face, label in zip(found, labels, strict=True)])
+    return faces.draw_faces(picture, [(face.box, label) for face, label in zip(found, labels, strict=True)])

@@ -79,6 +79,12 @@ def test_a_picture_of_at_most_64_pixels_is_a_crop_already(size):
     assert face.box[2] == face.box[3] == min(size)
 
 
+def test_mode_detect_looks_for_faces_in_small_pictures_too():
+    assert faces.find_faces(Image.new("L", (48, 48)), mode="detect") == []
+    (face,) = faces.find_faces(photograph().crop((390, 160, 558, 328)).resize((60, 60)), mode="detect")
+    assert face.score is not None and len(face.landmarks) == 5
+
+
 @pytest.mark.parametrize("size", [(10_000, 3), (3, 10_000), (65, 1), (1, 65)])
 def test_slivers_are_searched_too(size):
     assert faces.find_faces(Image.new("L", size)) == []
@@ -86,7 +92,7 @@ def test_slivers_are_searched_too(size):
 
 def test_without_detection_the_whole_picture_is_the_face():
     image = photograph(num_faces=0)
-    (face,) = faces.find_faces(image, detect=False)
+    (face,) = faces.find_faces(image, mode="whole")
     assert face.box == (80, 0, 480, 480)  # its largest centred square
     np.testing.assert_array_equal(face.crop, faces.to_grey48(image))
 
@@ -120,7 +126,7 @@ def test_without_opencv_small_crops_work_and_photographs_name_the_extra():
         "from PIL import Image\n"
         "from fer_tf import faces\n"
         "small, large = Image.new('L', (64, 64)), Image.new('L', (65, 64))\n"
-        "print(len(faces.find_faces(small)), len(faces.find_faces(large, detect=False)))\n"
+        "print(len(faces.find_faces(small)), len(faces.find_faces(large, mode='whole')))\n"
         "try:\n"
         "    faces.find_faces(large)\n"
         "except ValueError as error:\n"
@@ -130,7 +136,7 @@ def test_without_opencv_small_crops_work_and_photographs_name_the_extra():
     assert done.stdout.splitlines() == [
         "1 1",
         "finding faces in a picture needs OpenCV: pip install 'fer_tf[faces]', "
-        "or take each picture as one face by --no-detect",
+        "or take each picture as one face by --faces whole",
     ], done.stderr
 
 

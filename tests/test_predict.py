@@ -19,8 +19,7 @@ from fer_tf.commands import predict
 from fer_tf.deploy.quantization import QUANTIZATIONS
 from fer_tf.errors import InputError
 from fer_tf.faces import tracking, video
-from fer_tf.inference.classifier import EmotionClassifier
-from fer_tf.recognition import recognize_frames
+from fer_tf.recognition import Recognizer
 from fer_tf.task import EMOTIONS
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
@@ -141,18 +140,65 @@ def test_progress_over_many_files(say, tmp_path, monkeypatch):
     assert [line.split(",")[0] for line in err] == ["1 of 3 pictures", "2 of 3 pictures", "3 of 3 pictures", "3 read"]
 
 
-def test_no_detect_takes_the_whole_picture(say):
+@pytest.mark.parametrize("flags", [["--no-detect"], ["--faces", "whole"]])
+def test_faces_whole_takes_the_whole_picture(say, flags):
     photograph().save("photo.png")
-    status, out, _ = say("photo.png", "--no-detect", "--format", "jsonl")
+    status, out, _ = say("photo.png", *flags, "--format", "jsonl")
     assert status == 0
-    assert [json.loads(line)["box"] for line in out] == [[80, 0, 480, 480]]
+    (row,) = map(json.loads, out)
+    assert (row["box"], row["score"], row["landmarks"]) == ([80, 0, 480, 480], None, [])
+
+
+def test_faces_detect_looks_for_faces_in_crops(say, tmp_path):
+    _crop_file(tmp_path / "noise.png")
+    assert say("noise.png")[0] == 0
+    assert say("noise.png", "--faces", "detect")[0] == 1
+
+
+def test_bounds_of_the_detector_are_flags(say):
+    photograph().save("photo.png")
+    assert len(say("photo.png", "--format", "jsonl")[1]) == 2
+    assert len(say("photo.png", "--format", "jsonl", "--min-face-size", "180")[1]) == 1
+    assert say("photo.png", "--min-face-score", "1")[0] == 1
+    assert len(say("photo.png", "--format", "jsonl", "--detect-side", "320")[1]) == 2
+    for flag, value, message in (
+        ("--detect-side", "10", "detect_side 10: expected pixels from 64 to 8192"),
+        ("--min-face-score", "2", "min_face_score 2: expected a number from 0 to 1"),
+        ("--min-face-size", "-1", "min_face_size -1: expected pixels, or 0 for any"),
+    ):
+        status, _, err = say("photo.png", flag, value)
+        assert status == 2 and err[-1].endswith(message)
+
+
+def test_json_is_one_array_of_rows_as_documented(say):
+    photograph().save("photo.png")
+    _, lines, _ = say("photo.png", "--format", "jsonl")
+    status, out, _ = say("photo.png", "--format", "json")
+    rows = json.loads("\n".join(out))
+    assert status == 0 and rows == [json.loads(line) for line in lines]
+    assert list(rows[0]) == ["file", "face", "box", "score", "landmarks", "emotions"]
+    assert rows[0]["file"] == "photo.png" and rows[0]["face"] == 1
+    assert 0.6 <= rows[0]["score"] <= 1 and np.shape(rows[0]["landmarks"]) == (5, 2)
+    assert sum(entry["score"] for entry in rows[0]["emotions"]) == pytest.approx(1, abs=1e-4)
+    photograph(num_faces=0).save("wall.png")
+    assert say("wall.png", "--format", "json")[1] == ["[]"]
+
+
+def test_files_without_a_face_are_said_once(say):
+    for number in range(7):
+        photograph(num_faces=0).save(f"wall-{number}.png")
+    _, _, err = say("wall-*.png")
+    assert [line for line in err if "no face" in line] == [
+        "wall-0.png, wall-1.png, wall-2.png, wall-3.png, wall-4.png and 2 more: no face found; if each shows one face "
+        "and nothing else, try --faces whole"
+    ]
 
 
 def test_no_face_is_said_with_status_1(say):
     photograph(num_faces=0).save("wall.png")
     status, out, err = say("wall.png", "--format", "jsonl")
     assert (status, out) == (1, [])
-    assert err == ["wall.png: no face found; if it shows one face and nothing else, try --no-detect"]
+    assert err == ["wall.png: no face found; if it shows one face and nothing else, try --faces whole"]
 
 
 def test_one_picture_with_a_face_is_enough_for_status_0(say, tmp_path):
@@ -310,8 +356,8 @@ class Frames:
 @pytest.mark.parametrize("is_camera", [True, False])
 def test_leaving_a_camera_keeps_its_video_and_leaving_a_file_keeps_nothing(model, tmp_path, is_camera):
     output = tmp_path / "out" / "annotated.avi"
-    found = recognize_frames(Frames(is_camera), EmotionClassifier(model), annotated=output)
-    assert [len(faces) for faces in itertools.islice(found, 4)] == [2, 2, 2, 2]
+    found = Recognizer(model).stream(Frames(is_camera), annotated=output)
+    assert [len(faces) for _, _, faces in itertools.islice(found, 4)] == [2, 2, 2, 2]
     found.close()
     assert [path.name for path in output.parent.iterdir()] == (["annotated.avi"] if is_camera else [])
     if is_camera:

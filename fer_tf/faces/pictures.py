@@ -54,6 +54,32 @@ def open_image(path: str | os.PathLike[str], *, formats: tuple[str, ...] = PHOTO
     return decode_image(data, str(path), formats=formats)
 
 
+def as_picture(photo: str | os.PathLike[str] | Image.Image | np.ndarray) -> Image.Image:
+    """Return an upright picture of mode L or RGB.
+
+    Args:
+        photo: a path, a PIL image, or a uint8 array (height, width), (height, width, 1) or RGB (height, width, 3) with
+            values in [0, 255].
+
+    Raises:
+        InputError: if a file cannot be read, an array has another type or shape, or it is something else.
+    """
+    if isinstance(photo, (str, os.PathLike)):
+        return open_image(photo)
+    if isinstance(photo, Image.Image):
+        if 0 in photo.size:
+            raise InputError("the picture has no pixels: expected at least one row and one column")
+        return _upright(grey_or_rgb(photo), _orientation(photo))
+    if not isinstance(photo, np.ndarray):
+        raise InputError(f"photo is {type(photo).__name__}: expected a path, a PIL image or a uint8 array")
+    if photo.dtype != np.uint8 or photo.ndim not in (2, 3) or photo.shape[2:] not in ((), (1,), (3,)) or not photo.size:
+        raise InputError(
+            f"photo of type {photo.dtype} and shape {photo.shape}: expected uint8 (height, width) or RGB "
+            "(height, width, 3)"
+        )
+    return Image.fromarray(photo[:, :, 0] if photo.shape[2:] == (1,) else photo)
+
+
 def decode_image(data: bytes, name: str, *, formats: tuple[str, ...] = PHOTO_FORMATS) -> Image.Image:
     """Decode the bytes of an untrusted picture.
 
