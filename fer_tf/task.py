@@ -1,17 +1,13 @@
-"""The task: seven emotions, faces of 48x48 pixels, and the names of the splits."""
+"""The task: seven emotions, grey faces of 48x48 pixels, three splits."""
 
 from __future__ import annotations
 
-SELECTION_SPLIT = "validation"  # chooses checkpoint, temperature and early stopping
-
-
-def split_title(split: str) -> str:
-    """Name of a split as it stands beside its figures: the one that selected the model says so."""
-    return f"{split} (selection split)" if split == SELECTION_SPLIT else split
-
-
-EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the index is the label id
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the index is the label
 NUM_CLASSES = len(EMOTIONS)
+IMAGE_SIZE = 48  # side of a face, pixels
+SPLITS = ("train", "validation", "test")
+SELECTION_SPLIT = "validation"  # chooses the epoch, the temperature and the quantization
+
 _SYNONYMS = {
     "anger": "angry",
     "disgusted": "disgust",
@@ -26,18 +22,19 @@ _SYNONYMS = {
 
 
 def canonical_emotion(name: str) -> str | None:
-    """FER-2013's name of an emotion.
+    """Return FER-2013's name of an emotion.
 
     Args:
-        name: a folder's or class's name in any case, surrounding blanks allowed.
+        name: name of a folder or class, in any case, with or without blanks around it.
 
     Returns:
-        The member of `EMOTIONS` that it means, or None if it is none of the seven.
+        A member of `EMOTIONS`, or None if the name means none of the seven.
     """
     key = name.strip().lower()
     key = _SYNONYMS.get(key, key)
     return key if key in EMOTIONS else None
 
 
-SPLITS = ("train", "validation", "test")
-IMAGE_SIZE = 48  # FER-2013's side length, pixels
+def split_title(split: str) -> str:
+    """Return a split's name as it stands beside a figure; the name of the split that selected the model says so."""
+    return f"{split} (selection split)" if split == SELECTION_SPLIT else split

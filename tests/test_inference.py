@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -205,7 +206,26 @@ def test_without_a_path_the_shipped_model_answers_and_nothing_heavy_is_imported(
         "print(sorted(heavy & set(sys.modules)))\n",
     )
     assert done.stdout.splitlines() == ["(100, 7)", "(1, 7)", "[]"], done.stderr
-    assert done.stderr == ""
+    warned = (
+        "EmotionClassifier takes face crops and was given a picture of 70x90 pixels: its centre square was taken as a"
+    )
+    assert done.stderr.splitlines()[0].endswith(f"UserWarning: {warned} face; for a photograph call fer_tf.recognize")
+    assert done.stderr.count("Warning") == 1
+
+
+def test_a_larger_picture_gives_one_warning_and_crops_give_none(model):
+    classifier = EmotionClassifier(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        classifier.predict(np.zeros((64, 64, 3), np.uint8))
+        classifier.predict([np.zeros((48, 48), np.uint8), np.zeros((50, 64), np.uint8)])
+        assert caught == []
+        classifier.classify(np.zeros((40, 65), np.uint8))
+        classifier.classify([np.zeros((400, 300), np.uint8)] * 3)
+    assert [str(warning.message)[:85] for warning in caught] == [
+        "EmotionClassifier takes face crops and was given a picture of 65x40 pixels: its centr"
+    ]
+    assert caught[0].filename == __file__
 
 
 def _built(folder: Path, *, with_model: Path | None) -> Path:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import Box, crop_area, to_grey48
+from fer_tf.task import MAX_CROP_SIDE
 
 FACE_MODES = ("auto", "detect", "whole")
-MAX_CROP_SIDE = 64  # pixels: a picture of at most this width and height is a face crop already
 DETECT_SIDE = (
     1024  # pixels: a larger picture is reduced to it; at 640 detection takes a third, and misses smaller faces
 )

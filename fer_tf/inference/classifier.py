@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from fer_tf import artifacts
 from fer_tf.errors import InputError
 from fer_tf.inference.opening import open_model
 from fer_tf.inference.predictor import rank
-from fer_tf.task import IMAGE_SIZE
+from fer_tf.task import IMAGE_SIZE, MAX_CROP_SIDE
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class EmotionClassifier:
-    """Takes face crops and ranks their emotions: opens a model once, then answers from any thread.
+    """Takes face crops, not photographs, and ranks their emotions: opens a model once, then answers from any thread.
 
     A crop shows one face and little else; a picture of another shape is cut to its centre square and resized to 48x48.
+    The first picture of more than 64 pixels gives a warning: `fer_tf.recognize` finds the faces of a photograph.
 
     Example:
         >>> import fer_tf
@@ -37,7 +39,7 @@ class EmotionClassifier:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, num_threads: int | None = None) -> None:
-        """Opens the model.
+        """Open the model.
 
         Args:
             path: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
@@ -49,6 +51,7 @@ class EmotionClassifier:
         self._predictor = open_model(
             artifacts.shipped_model(".tflite") if path is None else path, num_threads=num_threads
         )
+        self._has_warned = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ class EmotionClassifier:
         Raises:
             InputError: if a file cannot be read as a picture or an array has another type or shape.
         """
-        return self._predictor.predict(_as_crops(images))
+        return self._predictor.predict(self._as_crops(images))
 
     def classify(self, images: ImageLike | Iterable[ImageLike]) -> list[list[tuple[str, float]]]:
         """Ranked emotions of one face crop or of many: `predict` with names, the most likely first.
@@ -83,25 +86,36 @@ class EmotionClassifier:
         Returns:
             For each crop (one list for a single crop) its (class name, score) pairs.
         """
-        return [rank(row, self.class_names) for row in self.predict(images)]
+        probabilities = self._predictor.predict(self._as_crops(images))
+        return [rank(row, self.class_names) for row in probabilities]
 
+    def _as_crops(self, images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
+        if isinstance(images, np.ndarray):
+            one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
+            if not one and (
+                images.ndim not in (3, 4) or images.shape[-1] == 4
+            ):  # no crop is 4 pixels wide: RGBA is meant
+                raise InputError(f"array of shape {images.shape}: expected (height, width[, 1 or 3]), or n of these")
+            crops = images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE) and images.shape[3:] in ((), (1,))
+            if crops and not one and images.dtype == np.uint8:
+                return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
+            images = [images] if one else images
+        elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
+            images = [images]
+        found = [self._as_crop(image) for image in images]
+        return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
-def _as_crops(images: ImageLike | Iterable[ImageLike]) -> np.ndarray:
-    if isinstance(images, np.ndarray):
-        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
-        if not one and (images.ndim not in (3, 4) or images.shape[-1] == 4):  # no crop is 4 pixels wide: RGBA is meant
-            raise InputError(f"array of shape {images.shape}: expected (height, width[, 1 or 3]), or n of these")
-        crops = images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE) and images.shape[3:] in ((), (1,))
-        if crops and not one and images.dtype == np.uint8:
-            return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-        images = [images] if one else images
-    elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
-        images = [images]
-    found = [_as_crop(image) for image in images]
-    return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+    def _as_crop(self, image: ImageLike) -> np.ndarray:
+        from fer_tf import faces
 
-
-def _as_crop(image: ImageLike) -> np.ndarray:
-    from fer_tf import faces
-
-    return faces.to_grey48(faces.open_image(image) if isinstance(image, (str, os.PathLike)) else image)
+        picture = faces.open_image(image) if isinstance(image, (str, os.PathLike)) else image
+        crop = faces.to_grey48(picture)
+        width, height = picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size
+        if max(height, width) > MAX_CROP_SIDE and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"EmotionClassifier takes face crops and was given a picture of {width}x{height} pixels: its centre "
+                "square was taken as a face; for a photograph call fer_tf.recognize",
+                stacklevel=5,
+            )
+        return crop
