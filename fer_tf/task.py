@@ -5,6 +5,7 @@ from __future__ import annotations
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the index is the label
 NUM_CLASSES = len(EMOTIONS)
 IMAGE_SIZE = 48  # side of a face, pixels
+MAX_CROP_SIDE = 64  # pixels: a picture of at most this width and height is a face crop already
 SPLITS = ("train", "validation", "test")
 SELECTION_SPLIT = "validation"  # chooses the epoch, the temperature and the quantization
 
