@@ -1,4 +1,4 @@
-"""Shared by the test files: a small learnable data set, and ImageNet-like weights in Keras's legacy .h5 layout."""
+"""Shared by the test files: a small learnable data set, a small backbone, and ImageNet-like weights in a .h5."""
 
 import os
 
@@ -26,6 +26,24 @@ def small_dataset() -> Dataset:
     images, labels = striped_faces(96)
     split = np.array(["train"] * 48 + ["validation"] * 24 + ["test"] * 24)
     return Dataset(labels, split, ("low", "mid", "high"), images=images, source="stripes", sha256="0" * 64)
+
+
+def small_backbone(include_top=False, weights=None, input_shape=None, name=None):
+    """In EfficientNet-B0's place where the network is not what is tested: epochs of 0.1 s, states of a few kB."""
+    import keras
+
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(8, 8, strides=8, name="stem_conv")(inputs)
+    x = keras.layers.Activation("swish")(keras.layers.BatchNormalization()(x))
+    return keras.Model(inputs, x, name=name)
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """Every network that the test builds has the small backbone."""
+    import keras
+
+    monkeypatch.setattr(keras.applications, "EfficientNetB0", small_backbone)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from fer_tf.errors import InputError
 from fer_tf.experiment import read_result, resume_experiment, run_experiment, run_seeds
 from fer_tf.inference import open_model
 from fer_tf.scoring import evaluate
-from tests.test_faults import small_backbone
+from tests.conftest import small_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Config(image_size=32, batch_size=24, weights="none", epochs=2, learning_rate=1e-2)
@@ -107,7 +107,7 @@ def test_seeds_give_mean_and_deviation_and_go_on_after_a_stop(small_network, sma
 KILLED_AT_RENAME = """
 import os, signal, sys
 import keras
-from tests.test_faults import small_backbone
+from tests.conftest import small_backbone
 keras.applications.EfficientNetB0 = small_backbone
 from fer_tf import artifacts
 from fer_tf.experiment import resume_experiment

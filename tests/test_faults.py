@@ -26,19 +26,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--image-size", "32", "--batch-size", "48", "--weights", "none", "--quantization"]
 
 
-def small_backbone(include_top=False, weights=None, input_shape=None, name=None):
-    """In EfficientNet-B0's place where the network is not what is tested: epochs of 0.1 s, states of a few kB."""
-    inputs = keras.Input(input_shape)
-    x = keras.layers.Conv2D(8, 8, strides=8, name="stem_conv")(inputs)
-    x = keras.layers.Activation("swish")(keras.layers.BatchNormalization()(x))
-    return keras.Model(inputs, x, name=name)
-
-
-@pytest.fixture
-def small_network(monkeypatch):
-    monkeypatch.setattr(keras.applications, "EfficientNetB0", small_backbone)
-
-
 @pytest.fixture(scope="module")
 def stripes(small_dataset, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("data") / "stripes.npz"
@@ -200,7 +187,7 @@ import sys
 import keras
 from fer_tf.training.checkpoint import TrainState
 from fer_tf.commands import train
-from tests.test_faults import small_backbone
+from tests.conftest import small_backbone
 keras.applications.EfficientNetB0 = small_backbone
 save, sizes = TrainState.save, []
 def measured(self, run):

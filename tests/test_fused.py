@@ -8,9 +8,19 @@ from fer_tf.model.network import build_model, logits_model, set_trainable
 from fer_tf.model.weights import BACKBONE
 
 
-def _network() -> keras.Model:
+@pytest.fixture(scope="module")
+def fresh_network():
+    """A function that gives the network with its first weights, all of them trainable."""
     keras.utils.set_random_seed(0)
-    return build_model(3, image_size=32, dropout=0.0, stochastic_depth=0.0, batch_norm_momentum=0.9)
+    model = build_model(3, image_size=32, dropout=0.0, stochastic_depth=0.0, batch_norm_momentum=0.9)
+    weights = model.get_weights()
+
+    def fresh() -> keras.Model:
+        set_trainable(model, backbone=True, batch_norm=True)
+        model.set_weights(weights)
+        return model
+
+    return fresh
 
 
 def _step(model: keras.Model, trainer: keras.Model, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
@@ -59,11 +69,11 @@ def test_swish_and_its_gradient_equal_keras():
         np.testing.assert_allclose(gradient, results[0][1], atol=1e-6)
 
 
-def test_whole_network_shares_its_variables_and_learns_the_same():
+def test_whole_network_shares_its_variables_and_learns_the_same(fresh_network):
     x, y = _batch()
     gradients, statistics = [], []
     for fused in (False, True):
-        model = _network()
+        model = fresh_network()
         trainer = fuse(logits_model(model)) if fused else logits_model(model)
         assert {id(v) for v in trainer.variables} == {id(v) for v in logits_model(model).variables}
         gradients.append(_step(model, trainer, x, y))
@@ -82,9 +92,9 @@ def _backbone_of(trainer: keras.Model) -> keras.Model:
     return next(layer for layer in trainer.layers if layer.name == BACKBONE)
 
 
-def test_frozen_normalisation_keeps_its_statistics_and_is_not_trained():
+def test_frozen_normalisation_keeps_its_statistics_and_is_not_trained(fresh_network):
     x, y = _batch()
-    model = _network()
+    model = fresh_network()
     set_trainable(model, backbone=True, batch_norm=False)
     trainer = fuse(logits_model(model))
     before = [np.asarray(v) for v in model.non_trainable_variables if "moving" in v.path]
