@@ -1,4 +1,8 @@
-"""Numbers and foreign text as people read them: percentages, durations, intervals, settings, names."""
+"""Text for people: numbers, durations, intervals, settings, and names from other people's files.
+
+Every function that turns a number into text is here, so that a figure looks the same wherever it is shown. None becomes
+a dash.
+"""
 
 from __future__ import annotations
 
@@ -6,59 +10,82 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
-def duration(seconds: float) -> str:
-    """Seconds as people write them: 45 s, 3 min 20 s, 2 h 05 min."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    return f"{total // 3600} h {total % 3600 // 60:02d} min"
-
-
-def shown(text: str | bytes) -> str:
-    """A piece of foreign text for an error message: quoted, escaped, short."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "backslashreplace")
-    return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def shown_path(path: Path | str) -> str:
-    return str(path) if str(path).isprintable() else ascii(str(path))
-
-
-def with_interval(found: Mapping[str, Any], key: str, called: str = "") -> str:
-    low, high = found[f"{key}_interval"]
-    if key == "accuracy":
-        return f"{percent(found[key])} ({called}{100 * low:.1f} to {100 * high:.1f})"
-    return f"{found[key]:.3f} ({called}{low:.3f} to {high:.3f})"
-
-
-def megabytes(size_bytes: int | None) -> str:
-    return "-" if size_bytes is None else f"{size_bytes / 1e6:.2f} MB"
+# --- Numbers ---
 
 
 def number(value: float | None, form: str, unit: str = "") -> str:
+    """Format a number by a format specification such as `.3f`, with its unit after it."""
     return "-" if value is None else format(value, form) + unit
 
 
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Format a share in [0, 1]: 52.5 %."""
+    return number(None if share is None else 100 * share, f".{decimals}f", " %")
+
+
+def points(difference: float) -> str:
+    """Format a difference of two shares in percentage points, with its sign: +1.25."""
+    return f"{100 * difference:+.2f}"
+
+
+def quantity(count: float, unit: str) -> str:
+    """Format a number of things: 1 image, 3,589 images."""
+    return f"{count:,.10g} {unit}{'' if count == 1 else 's'}"
+
+
+def megabytes(size_bytes: int | None) -> str:
+    return number(None if size_bytes is None else size_bytes / 1e6, ".2f", " MB")
+
+
+def interval(bounds: Sequence[float], form: str = ".3f") -> str:
+    """Format the two ends of an interval: 0.450 to 0.510."""
+    low, high = bounds
+    return f"{low:{form}} to {high:{form}}"
+
+
+def with_interval(scores: Mapping[str, Any] | None, key: str, label: str = "", *, decimals: int = 1) -> str:
+    """Format a score with its 95 % interval: 65.3 % (63.7 to 66.9), or 0.640 (0.620 to 0.655).
+
+    Args:
+        scores: what `evaluation.evaluate` returned, with `key` and `key`_interval.
+        key: `accuracy`, which is shown in percent, or a score that is shown as it is.
+        label: stands before the interval, such as "95 % interval ".
+        decimals: of an accuracy.
+    """
+    if not scores:
+        return "-"
+    bounds = scores[f"{key}_interval"]
+    if key == "accuracy":
+        return f"{percent(scores[key], decimals)} ({label}{interval([100 * x for x in bounds], f'.{decimals}f')})"
+    return f"{scores[key]:.3f} ({label}{interval(bounds)})"
+
+
 def span(values: Sequence[float | None], form: str) -> str:
-    """The first and the last number, or the one if they look alike."""
+    """Format the first and the last of some numbers, or a single one if both look the same."""
     known = [format(value, form) for value in values if value is not None]
     if not known:
         return "-"
     return known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
-def rounded_duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+def duration(seconds: float) -> str:
+    """Format a duration, to the second below an hour and to the minute from then on: 45 s, 3 min 20 s, 2 h 05 min."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min" + (f" {total % 60:02d} s" if total % 60 else "")
+    minutes = round(total / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# --- Words ---
 
 
 def setting(value: Any) -> str:
+    """Format the value of a setting: yes, 0.001, two.tflite, one.keras."""
+    if value is None:
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -67,23 +94,32 @@ def setting(value: Any) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
+    """Join words: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def quantity(number: int, unit: str) -> str:
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
-
-
 def capital(text: str) -> str:
+    """Make the first letter a capital; leave the others as they are."""
     return text[:1].upper() + text[1:]
 
 
+# --- Text from other people's files ---
+
+
+def shown(text: str | bytes) -> str:
+    """Quote, escape and shorten a piece of a file for an error message."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "backslashreplace")
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def shown_path(path: Path | str) -> str:
+    """Return a path as text; escape it if it holds characters that cannot be printed."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
 def printable(text: str) -> str:
-    """Untrusted text with control characters, line ends and lone surrogates as escapes."""
+    """Escape control characters, line ends and lone surrogates."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
         for letter in text

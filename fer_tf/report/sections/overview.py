@@ -5,7 +5,7 @@ from __future__ import annotations
 from fer_tf.report.confusions import class_names_of
 from fer_tf.report.document import Block, Heading, Paragraph, Table
 from fer_tf.report.facts import Facts
-from fer_tf.text import rounded_duration, with_interval
+from fer_tf.text import duration, with_interval
 
 
 def overview(facts: Facts) -> list[Block]:
@@ -24,7 +24,7 @@ def overview(facts: Facts) -> list[Block]:
         else None,
         ("Recipe", str(facts.config["recipe"])) if facts.config.get("recipe") else None,
         ("Epochs", str(len(facts.history))) if facts.history else None,
-        ("Training time", rounded_duration(metrics["seconds"])) if metrics.get("seconds") else None,
+        ("Training time", duration(metrics["seconds"])) if metrics.get("seconds") else None,
         ("Backend", str(metrics["backend"])) if metrics.get("backend") else None,
         *((_MACHINE.get(key, key), str(value)) for key, value in metrics.get("machine", {}).items()),
         *(

@@ -9,7 +9,7 @@ from fer_tf.config import Config
 from fer_tf.report.document import Block, Heading, Paragraph, Picture, Table
 from fer_tf.report.facts import Facts, of_synthetic
 from fer_tf.task import SELECTION_SPLIT
-from fer_tf.text import listed, number, percent, rounded_duration, span, with_interval
+from fer_tf.text import duration, listed, number, percent, span, with_interval
 
 
 def results(facts: Facts) -> list[Block]:
@@ -26,7 +26,7 @@ def results(facts: Facts) -> list[Block]:
                 [
                     f"{phase:.0f} ({'head alone' if phase == 1 else 'all layers'})",
                     str(len(epochs)),
-                    rounded_duration(sum(row.get("seconds", 0) for row in epochs)),
+                    duration(sum(row.get("seconds", 0) for row in epochs)),
                     number(max(rates, default=None), ".2g"),
                     number(rates[-1] if rates else None, ".2g"),
                     span([row.get("loss") for row in epochs], ".3f"),
