@@ -108,7 +108,7 @@ def test_a_run_is_scored_on_its_own_data(tmp_path, capsys, opened):
     assert metrics["seconds"] == 5 and metrics["keras"]["train"] == {"accuracy": 0.5}  # the rest stays
     test = make_dataset().take("test")
     test.images[0] = dataset.images[twin]
-    expected = evaluation.evaluate(test.labels, opened[0].predict(test.images), NAMES, has_twin=np.arange(30) == 0)
+    expected = evaluation.evaluate(test.labels, opened[0].predict(test.images), NAMES, has_duplicate=np.arange(30) == 0)
     assert metrics["keras"]["test"] == expected
     assert expected["accuracy"] < 1
 

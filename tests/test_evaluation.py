@@ -8,6 +8,7 @@ from sklearn import metrics
 
 from fer_tf import evaluation
 from fer_tf.errors import InputError
+from fer_tf.task import split_title
 
 NAMES = ("angry", "happy", "sad")
 
@@ -106,20 +107,20 @@ def test_debiased_calibration_error_by_hand():
 
 def test_result_survives_json():
     labels, probabilities = make_case()
-    result = evaluation.evaluate(labels, probabilities, names(7), has_twin=labels == 3)
+    result = evaluation.evaluate(labels, probabilities, names(7), has_duplicate=labels == 3)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_part_without_twin_is_measured_as_if_alone():
+def test_part_without_duplicates_is_measured_as_if_alone():
     labels, probabilities = make_case()
-    twins = np.arange(len(labels)) % 3 == 0
-    result = evaluation.evaluate(labels, probabilities, names(7), has_twin=twins)
-    assert result["num_with_twin"] == twins.sum()
-    assert result["without_twin"] == evaluation.evaluate(labels[~twins], probabilities[~twins], names(7))
-    everything = evaluation.evaluate(labels, probabilities, names(7), has_twin=np.ones(len(labels), bool))
+    duplicate = np.arange(len(labels)) % 3 == 0
+    result = evaluation.evaluate(labels, probabilities, names(7), has_duplicate=duplicate)
+    assert result["num_with_twin"] == duplicate.sum()
+    assert result["without_twin"] == evaluation.evaluate(labels[~duplicate], probabilities[~duplicate], names(7))
+    everything = evaluation.evaluate(labels, probabilities, names(7), has_duplicate=np.ones(len(labels), bool))
     assert everything["without_twin"] is None
     with pytest.raises(InputError, match="one per image"):
-        evaluation.evaluate(labels, probabilities, names(7), has_twin=twins[1:])
+        evaluation.evaluate(labels, probabilities, names(7), has_duplicate=duplicate[1:])
 
 
 def test_bootstrap_equals_the_one_over_images():
@@ -293,7 +294,7 @@ def test_report_text():
     predicted = np.array([0, 0, 0, 1, 1, 1, 0, 0])
     probabilities = np.full((8, 3), 0.1)
     probabilities[np.arange(8), predicted] = 0.8
-    result = evaluation.evaluate(labels, probabilities, NAMES, has_twin=np.arange(8) < 3)
+    result = evaluation.evaluate(labels, probabilities, NAMES, has_duplicate=np.arange(8) < 3)
     for part in (result, result["without_twin"]):  # NumPy may change its random streams
         part.update(accuracy_interval=[0.25, 0.875], macro_f1_interval=[0.125, 0.625])
     assert evaluation.format_report(result) == (
@@ -328,9 +329,9 @@ def test_report_text():
         "happy is taken for angry in 50.0 % of its images (2 of 4).\n"
         "angry is taken for happy in 25.0 % of its images (1 of 4).\n"
         "Never predicted: sad.\n"
-        "Without an image in this split: sad (their scores count as 0).\n"
+        "No image in this split: sad (their scores count as 0).\n"
         "\n"
-        "Images whose exact pixels also stand in the training data: 3 of 8.\n"
+        "Images with an exact duplicate in the training data: 3 of 8.\n"
         "Without them (5 images):\n"
         "\n"
         "               precision  recall      F1  ROC-AUC  support\n"
@@ -350,8 +351,8 @@ def test_report_text():
 
 
 def test_split_title():
-    assert evaluation.split_title("validation") == "validation (selection split)"
-    assert evaluation.split_title("test") == "test"
+    assert split_title("validation") == "validation (selection split)"
+    assert split_title("test") == "test"
 
 
 def test_most_confident_errors():

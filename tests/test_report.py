@@ -74,7 +74,7 @@ def make_run(path, *, class_names=NAMES, synthetic=False, test_split=True):
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         twin = np.zeros(len(part), bool)
         twin[:4] = True
-        figures[split] = evaluate(part.labels, probabilities, class_names, has_twin=twin, temperature=1.25)
+        figures[split] = evaluate(part.labels, probabilities, class_names, has_duplicate=twin, temperature=1.25)
         if split == "validation":
             check = calibration_check(part.labels, probabilities)
     write_json(

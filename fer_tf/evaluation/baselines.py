@@ -1,4 +1,4 @@
-"""What simple answers reach: the majority class, a linear model on pixels."""
+"""Baselines that a network must beat: the most frequent class, and a linear model on pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fer_tf.errors import InputError
 
 
 def majority_baseline(train_labels: np.ndarray, labels: np.ndarray) -> float:
-    """Accuracy of always answering the most frequent training class.
+    """Accuracy of a model that always predicts the most frequent training class.
 
     Args:
         train_labels: int (m,).
@@ -36,7 +36,7 @@ def linear_baseline(
 
     if len(np.unique(train_labels)) < 2:
         raise InputError("a linear baseline got training labels of one class; expected at least two")
-    # Strongly regularised, for 2,304 pixels fit some thousand images by heart; a finer tolerance gains nothing.
+    # Strong regularisation: 2,304 features can memorise a few thousand images. A finer tolerance gains nothing.
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, tol=1e-2, max_iter=200))
     model.fit(train_images.reshape(len(train_images), -1).astype(np.float32), train_labels)
     return float(model.score(images.reshape(len(images), -1).astype(np.float32), labels))

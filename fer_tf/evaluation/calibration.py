@@ -1,4 +1,4 @@
-"""How far scores can be read as probabilities: calibration error, temperature scaling and its check."""
+"""Calibration: how well scores agree with frequencies; temperature scaling and its check."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from fer_tf.errors import InputError
 from fer_tf.evaluation.checks import NUM_RESAMPLES, checked
 
-NUM_BINS = 15  # as Guo et al. (2017)
-TINY = float(np.finfo(np.float32).tiny)  # a float32 softmax underflows to 0; its logarithm must stay finite
+NUM_BINS = 15  # as in Guo et al. (2017)
+TINY = float(np.finfo(np.float32).tiny)  # in place of 0, to which a float32 softmax may underflow; keeps the log finite
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
 def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Says how far the scores can be read as probabilities.
+    """Measure how well the scores agree with the frequency of right answers.
 
     Args:
         labels: int (n,), in [0, C).
@@ -64,16 +64,16 @@ def calibration_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[s
 
 
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Finds the temperature with the highest likelihood (Guo et al. 2017, arXiv 1706.04599).
+    """Find the temperature with the highest likelihood (Guo et al. 2017, arXiv 1706.04599).
 
-    Log-probabilities serve as logits: they differ by a constant per image, which softmax removes.
+    Log-probabilities replace the logits: they differ by a constant per image, which softmax removes.
 
     Args:
         labels: int (n,), in [0, C); of the validation split only.
         probabilities: float (n, C).
 
     Returns:
-        T in [0.05, 20]; logits are to be divided by it. Above 1 the model was too sure.
+        T in [0.05, 20], by which logits are divided. The model was overconfident if T is above 1.
     """
     from scipy.optimize import minimize_scalar
 
@@ -82,52 +82,52 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     found = minimize_scalar(
         lambda log_t: _nll(labels, logits / np.exp(log_t)), bounds=np.log(TEMPERATURE_BOUNDS), method="bounded"
     )
-    # The minimiser never tries T = 1 itself; a tie keeps the model as it is.
+    # The minimiser does not try T = 1 itself. Keep 1 unless T is better.
     return float(np.exp(found.x)) if found.fun < _nll(labels, logits) else 1.0
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Gives the probabilities of the same logits divided by `temperature`.
+    """Return the probabilities of the same logits divided by `temperature`.
 
     Args:
         probabilities: float (n, C).
         temperature: above 0.
 
     Returns:
-        float64 (n, C); the order of the classes in a row stays.
+        float64 (n, C); each row keeps the order of its classes.
     """
     _check_temperature(temperature)
     return np.exp(_log_softmax(_log(probabilities) / temperature))
 
 
 def undo_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Gives the probabilities as they were before `apply_temperature`, or before the same was folded into a model."""
+    """Return the probabilities before `apply_temperature`, or before the temperature was folded into the model."""
     _check_temperature(temperature)
     return apply_temperature(probabilities, 1 / temperature)
 
 
 def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
-    """Tests temperature scaling on images that did not choose it: fitted on one half, measured on the other, both ways.
+    """Test temperature scaling on images that did not choose it: fit on one half, measure on the other, both ways.
 
-    The calibration error is set against that of a perfectly calibrated model with the same scores: its labels are drawn
-    from the predicted probabilities. Below the band is no fault.
+    The calibration error is compared with the band that a perfectly calibrated model with the same scores would show;
+    labels drawn from the predicted probabilities simulate such a model. An error below the band is no fault.
 
     Args:
         labels: int (n,), in [0, C); of the validation split.
         probabilities: float (n, C), before temperature scaling.
-        seed: of the halves and of the simulation.
+        seed: of the split into halves and of the simulation.
 
     Returns:
         `halves`: for each half `num_images`, `temperature` (fitted on the other half), `ece_before`, `ece_after`,
-        `band` (95 % of the simulated errors), `inside_band` (not above it), `nll_before`, `nll_after`; `passed`:
-        neither half lies above its band and the likelihood over both is no worse.
+        `band` (95 % of the simulated errors), `inside_band` (False if above it), `nll_before`, `nll_after`. `passed`:
+        True if neither half lies above its band and the likelihood over both is no worse than before.
     """
     labels, probabilities = checked(labels, probabilities, None)
     if len(labels) < 4:
         raise InputError(f"calibration_check got {len(labels)} images; expected at least 4 to make two halves")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # taking every other image keeps the class shares
+    order = order[np.argsort(labels[order], kind="stable")]  # every other image: equal class shares in both halves
     first, second = np.sort(order[::2]), np.sort(order[1::2])
     halves = []
     for fit, held_out in ((first, second), (second, first)):
@@ -153,13 +153,13 @@ def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: in
 
 
 def place_in_band(half: Mapping[str, Any]) -> str:
-    """Where one half's calibration error lies after scaling: inside, below or above its band."""
+    """Say if one half's calibration error after scaling is `inside`, `below` or `above` its band."""
     low, high = half["band"]
     return "above" if half["ece_after"] > high else "below" if half["ece_after"] < low else "inside"
 
 
 def calibration_verdict(check: Mapping[str, Any]) -> str:
-    """One sentence on whether the check is passed, and if not, why.
+    """Say in one sentence if the check passed, and if not, why.
 
     Args:
         check: as returned by `calibration_check`.
@@ -187,12 +187,12 @@ def _check_temperature(temperature: float) -> None:
 
 
 def _bin_index(confidence: np.ndarray) -> np.ndarray:
-    """Bins (0, 1/15], (1/15, 2/15], ...: the upper edge belongs to its bin."""
+    """Number of each score's bin: (0, 1/15], (1/15, 2/15], ...; an upper edge belongs to its bin."""
     return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
 
 
 def _simulated_ece(confidence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Calibration errors (resamples,) of models whose top class is right with just the probability that they give."""
+    """Calibration errors (resamples,) of simulated models that are right exactly as often as their scores say."""
     index = _bin_index(confidence)
     expected = np.bincount(index, confidence, NUM_BINS)
     errors = np.empty(NUM_RESAMPLES)

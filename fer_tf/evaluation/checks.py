@@ -1,4 +1,4 @@
-"""Checks and small functions that every metric shares."""
+"""Checks of the arguments, and the bootstrap's interval; every metric uses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUM_RESAMPLES = 2000
 def checked(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as int64 (n,) and probabilities as float64 (n, C) with rows that sum to one exactly."""
+    """Check both arrays; return int64 labels (n,) and float64 probabilities (n, C) whose rows sum to one."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if probabilities.ndim != 2 or not np.issubdtype(probabilities.dtype, np.floating):
         raise InputError(
@@ -59,4 +59,5 @@ def checked(
 
 
 def percentile_interval(values: np.ndarray) -> list[float]:
+    """95 % interval of bootstrapped values."""
     return [float(bound) for bound in np.quantile(values, (0.025, 0.975))]

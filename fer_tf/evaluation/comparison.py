@@ -1,4 +1,4 @@
-"""Two models on the same images: paired difference, McNemar's test."""
+"""Comparison of two models on the same images: paired difference and McNemar's test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_tf.evaluation.checks import NUM_RESAMPLES, checked, percentile_interval
 def compare(
     labels: np.ndarray, probabilities_a: np.ndarray, probabilities_b: np.ndarray, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Compares two models on the same images.
+    """Compare two models on the same images.
 
     Args:
         labels: int (n,), in [0, C).
@@ -23,7 +23,7 @@ def compare(
 
     Returns:
         `num_images`, `accuracy_a`, `accuracy_b`, `difference` (a - b), `difference_interval` (95 %, paired bootstrap),
-        `only_a` and `only_b` (images that one model alone gets right), `p_value` (McNemar's exact two-sided test),
+        `only_a` and `only_b` (images that only that model gets right), `p_value` (McNemar's exact two-sided test),
         `agreement` (share of images with the same predicted class).
     """
     from scipy.stats import binomtest
@@ -37,7 +37,7 @@ def compare(
     right_a, right_b = top_a == labels, top_b == labels
     num_images = len(labels)
     only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
-    # Resampling images with replacement only changes how often each of these three outcomes is drawn.
+    # An image has one of three outcomes, so a bootstrap over images is a multinomial draw of their counts.
     shares = np.array([only_a, only_b, num_images - only_a - only_b]) / num_images
     drawn = np.random.default_rng(seed).multinomial(num_images, shares, size=NUM_RESAMPLES)
     return {

@@ -1,7 +1,7 @@
-"""Labels and probabilities -> accuracy, F1, confusion matrix and their intervals.
+"""Labels and probabilities -> the figures of one model on one split: accuracy, F1, confusion matrix, intervals.
 
-The same functions score Keras and LiteRT results. Rows of every confusion matrix are the true class, columns the
-predicted one; every class of `class_names` has its row, present in the split or not.
+A new metric is computed in `_measure` and shown by `summary.format_summary`. Rows of a confusion matrix are the true
+class, columns the predicted one; every class of `class_names` has a row, also if the split has no image of it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def evaluate(
     class_names: Sequence[str],
     *,
     seed: int = 0,
-    has_twin: np.ndarray | None = None,
+    has_duplicate: np.ndarray | None = None,
     temperature: float | None = None,
 ) -> dict[str, Any]:
-    """Measures one model on one split.
+    """Measure one model on one split.
 
     Precision, recall and F1 with an empty denominator count as 0 (scikit-learn's `zero_division=0`); balanced accuracy
     is the mean recall of the classes that the split holds.
@@ -35,32 +35,32 @@ def evaluate(
         probabilities: float (n, C), each row sums to one.
         class_names: C names.
         seed: of the bootstrap.
-        has_twin: bool (n,), True where the same pixels stand in the training data.
-        temperature: that is folded into the model already.
+        has_duplicate: bool (n,), True where the training data holds the same pixels.
+        temperature: the temperature that is already folded into the model.
 
     Returns:
-        A dict that JSON can hold: `num_images`, `loss` (cross-entropy, as `model.evaluate` on TensorFlow takes it from
-        the logits; Keras on JAX clips probabilities at 1e-7), `accuracy`, `macro_f1`,
+        A dict that JSON can hold: `num_images`, `loss` (cross-entropy of the unclipped probabilities, as
+        `model.evaluate` on TensorFlow; Keras on JAX clips them at 1e-7), `accuracy`, `macro_f1`,
         `balanced_accuracy`, `top2_accuracy`, `roc_auc_macro` (None if a class is absent), `accuracy_interval` and
         `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts), `confusion_shares` (of the
-        row), `calibration` (see `calibration_metrics`). With `has_twin` also `num_with_twin` and `without_twin`, the
-        same figures for the images without a twin (None if there is none). With `temperature` also that and
-        `calibration_before`, the calibration of the same logits before they were divided by it.
+        row), `calibration` (see `calibration_metrics`). With `has_duplicate` also `num_with_twin` (the number of
+        duplicates) and `without_twin` (the same figures for the other images; None if there are none). With
+        `temperature` also `temperature` itself and `calibration_before`, the calibration without it.
 
     Raises:
         InputError: if the arrays do not fit together, hold no image, or the rows are no probabilities.
     """
     labels, probabilities = checked(labels, probabilities, class_names)
     result = _measure(labels, probabilities, class_names, seed)
-    if has_twin is not None:
-        twins = np.asarray(has_twin)
-        if twins.shape != labels.shape or twins.dtype != bool:
-            raise InputError(f"has_twin is {twins.dtype} {twins.shape}; expected bool {labels.shape}, one per image")
-        single = ~twins
-        result["num_with_twin"] = int(twins.sum())
-        result["without_twin"] = (
-            _measure(labels[single], probabilities[single], class_names, seed) if single.any() else None
-        )
+    if has_duplicate is not None:
+        duplicate = np.asarray(has_duplicate)
+        if duplicate.shape != labels.shape or duplicate.dtype != bool:
+            raise InputError(
+                f"has_duplicate is {duplicate.dtype} {duplicate.shape}; expected bool {labels.shape}, one per image"
+            )
+        rest = ~duplicate
+        result["num_with_twin"] = int(duplicate.sum())
+        result["without_twin"] = _measure(labels[rest], probabilities[rest], class_names, seed) if rest.any() else None
     if temperature is not None:
         result["temperature"] = temperature
         result["calibration_before"] = calibration_metrics(labels, undo_temperature(probabilities, temperature))
@@ -68,15 +68,15 @@ def evaluate(
 
 
 def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, *, count: int) -> np.ndarray:
-    """Indices of the wrongly classified images with the highest scores.
+    """Find the wrongly classified images with the highest scores.
 
     Args:
         labels: int (n,), in [0, C).
         probabilities: float (n, C).
-        count: how many at most.
+        count: largest number of images.
 
     Returns:
-        int (at most `count`,), the most confident first.
+        Indices, int (at most `count`,), the most confident first.
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     confidence = probabilities.max(axis=1)[wrong]
@@ -84,14 +84,13 @@ def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, *, coun
 
 
 def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int) -> dict[str, Any]:
+    """Compute every figure of a split; the key of a figure is its name in metrics.json."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     num_images, num_classes = probabilities.shape
-    predicted = probabilities.argmax(axis=1)
-    matrix = np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
-    support = matrix.sum(axis=1)
-    true_positives = np.diagonal(matrix)
-    precision = true_positives / np.maximum(matrix.sum(axis=0), 1)
-    recall = true_positives / np.maximum(support, 1)
-    f1 = _f1(true_positives, support, matrix.sum(axis=0))
+    predicted, classes = probabilities.argmax(axis=1), range(num_classes)
+    matrix = confusion_matrix(labels, predicted, labels=classes)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
     top2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     roc_auc = _roc_auc(labels, probabilities)
     accuracy_interval, macro_f1_interval = _bootstrap(matrix, seed)
@@ -99,7 +98,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     return {
         "num_images": num_images,
         "loss": calibration["nll"],
-        "accuracy": float(true_positives.sum() / num_images),
+        "accuracy": float(np.trace(matrix) / num_images),
         "accuracy_interval": accuracy_interval,
         "macro_f1": float(f1.mean()),
         "macro_f1_interval": macro_f1_interval,
@@ -115,7 +114,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
                 "roc_auc": roc_auc[c],
                 "support": int(support[c]),
             }
-            for c in range(num_classes)
+            for c in classes
         ],
         "confusion_matrix": matrix.tolist(),
         "confusion_shares": (matrix / np.maximum(support, 1)[:, None]).tolist(),
@@ -123,12 +122,8 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     }
 
 
-def _f1(true_positives: np.ndarray, support: np.ndarray, num_predicted: np.ndarray) -> np.ndarray:
-    return 2 * true_positives / np.maximum(support + num_predicted, 1)
-
-
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """Area under the one-vs-rest curve per class; None where the split holds no image of the class, or no other."""
+    """Area under each class's one-vs-rest curve; None if all images or no images are of the class."""
     from sklearn.metrics import roc_auc_score
 
     areas: list[float | None] = []
@@ -140,10 +135,10 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None
 
 
 def _bootstrap(matrix: np.ndarray, seed: int) -> tuple[list[float], list[float]]:
-    """95 % percentile intervals of accuracy and macro-F1.
+    """95 % bootstrap intervals of accuracy and macro-F1.
 
-    Images of one cell of the matrix are alike to both figures, so drawing images with replacement is drawing cells from
-    a multinomial distribution.
+    Both figures depend on the matrix alone. So drawing images with replacement is the same as drawing the matrix's
+    cells from a multinomial distribution, which is much faster.
     """
     num_images, num_classes = matrix.sum(), len(matrix)
     true, predicted = np.nonzero(matrix)
@@ -151,5 +146,5 @@ def _bootstrap(matrix: np.ndarray, seed: int) -> tuple[list[float], list[float]]
     drawn = np.random.default_rng(seed).multinomial(num_images, cells / num_images, size=NUM_RESAMPLES)
     eye = np.eye(num_classes, dtype=np.int64)
     hits = drawn @ (eye[true] * (true == predicted)[:, None])  # (resamples, classes)
-    f1 = _f1(hits, drawn @ eye[true], drawn @ eye[predicted])
+    f1 = 2 * hits / np.maximum(drawn @ eye[true] + drawn @ eye[predicted], 1)
     return percentile_interval(hits.sum(axis=1) / num_images), percentile_interval(f1.mean(axis=1))

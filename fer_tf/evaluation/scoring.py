@@ -1,4 +1,4 @@
-"""All figures of one model on one split, as they stand in metrics.json."""
+"""Figures of one model on one split of a data set, as metrics.json holds them, and their text."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def score_split(
     temperature: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures of one model on one split, as they stand in metrics.json.
+    """Compute all figures of one model on one split, as metrics.json holds them.
 
     Args:
         probabilities: float (n, C), of `part`'s images in their order.
         part: the decoded rows of the split.
         split: its name.
-        train_hashes: `data.audit.image_hashes` of the training images; without them copies are not told apart.
-        temperature: that is folded into the model.
+        train_hashes: `data.audit.image_hashes` of the training images. With them the images that have no duplicate in
+            the training data are scored once more by themselves.
+        temperature: the temperature that is folded into the model.
         seed: of the intervals.
 
     Returns:
@@ -42,12 +43,12 @@ def score_split(
     from fer_tf.task import SELECTION_SPLIT
 
     assert part.images is not None
-    has_twin = None
+    has_duplicate = None
     if train_hashes is not None and split != "train":
         known = set(train_hashes)
-        has_twin = np.array([digest in known for digest in image_hashes(part.images)])
+        has_duplicate = np.array([digest in known for digest in image_hashes(part.images)])
     result = evaluate(
-        part.labels, probabilities, part.class_names, seed=seed, has_twin=has_twin, temperature=temperature
+        part.labels, probabilities, part.class_names, seed=seed, has_duplicate=has_duplicate, temperature=temperature
     )
     if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
         result["calibration_check"] = calibration_check(
@@ -57,13 +58,13 @@ def score_split(
 
 
 def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: str) -> str:
-    """Text of one model's figures on one split under a heading that says which.
+    """Format one model's figures on one split, under a heading with both names.
 
     Args:
         result: as returned by `score_split`.
         part: the rows of the split.
         split: its name.
-        model_name: what the heading calls the model.
+        model_name: the model's name in the heading.
     """
     from fer_tf.evaluation.summary import format_calibration, format_report
     from fer_tf.task import split_title

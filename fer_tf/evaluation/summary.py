@@ -1,4 +1,4 @@
-"""Metrics as plain text."""
+"""Figures as plain text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from fer_tf.evaluation.calibration import calibration_verdict, place_in_band
+from fer_tf.text import interval, number, percent
 
 CONFUSIONS_NAMED = 3
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """Text of what `evaluate` found: per-class table, figures with their intervals, confusion matrix, plain words.
+    """Format what `evaluate` returned: a table of classes, figures with intervals, the confusion matrix, sentences.
 
     Args:
         result: as returned by `evaluate`.
@@ -26,30 +27,26 @@ def format_report(result: dict[str, Any]) -> str:
     lines += [_matrix(100 * np.array(result["confusion_shares"]), names, "{:.1f}"), ""]
     lines += _in_words(result, names)
     if "without_twin" in result:
-        twins, rest = result["num_with_twin"], result["without_twin"]
-        lines += ["", f"Images whose exact pixels also stand in the training data: {twins} of {result['num_images']}."]
+        duplicates, rest = result["num_with_twin"], result["without_twin"]
+        lines += ["", f"Images with an exact duplicate in the training data: {duplicates} of {result['num_images']}."]
         if rest is None:
-            lines.append("No image is without such a twin.")
-        elif twins:
+            lines.append("Every image has one.")
+        elif duplicates:
             lines += [f"Without them ({rest['num_images']} images):", "", _class_table(rest), "", format_summary(rest)]
     return "\n".join(lines) + "\n"
 
 
 def format_summary(result: dict[str, Any]) -> str:
-    """The figures over all classes, one a line.
+    """Format the figures over all classes, one a line.
 
     Args:
         result: as returned by `evaluate`, or its `without_twin`.
     """
     calibration = result["calibration"]
 
-    def interval(key: str) -> str:
-        low, high = result[f"{key}_interval"]
-        return f"  95 % interval {low:.4f} to {high:.4f}"
-
     lines = [
-        f"accuracy           {result['accuracy']:.4f}" + interval("accuracy"),
-        f"macro-F1           {result['macro_f1']:.4f}" + interval("macro_f1"),
+        f"accuracy           {result['accuracy']:.4f}  95 % interval {interval(result['accuracy_interval'], '.4f')}",
+        f"macro-F1           {result['macro_f1']:.4f}  95 % interval {interval(result['macro_f1_interval'], '.4f')}",
         f"balanced accuracy  {result['balanced_accuracy']:.4f}",
         f"top-2 accuracy     {result['top2_accuracy']:.4f}",
         f"loss               {result['loss']:.4f}  cross-entropy",
@@ -67,20 +64,14 @@ def format_summary(result: dict[str, Any]) -> str:
 
 
 def format_comparison(comparison: dict[str, Any], name_a: str, name_b: str) -> str:
-    """Text of what `compare` found.
+    """Format what `compare` returned.
 
     Args:
         comparison: as returned by `compare`.
-        name_a: of the first model.
-        name_b: of the second model.
+        name_a: name of the first model.
+        name_b: name of the second model.
     """
-    low, high = comparison["difference_interval"]
-    p_value = comparison["p_value"]
-    verdict = (
-        "The difference is larger than chance explains (5 % level)."
-        if p_value < 0.05
-        else "The difference is within what chance explains (5 % level)."
-    )
+    verdict = "larger than" if comparison["p_value"] < 0.05 else "within what"
     test = "McNemar's exact test"
     width = max(len(name_a), len(name_b), len(test))
     return "\n".join(
@@ -89,30 +80,29 @@ def format_comparison(comparison: dict[str, Any], name_a: str, name_b: str) -> s
             "",
             f"{name_a:<{width}}  accuracy {comparison['accuracy_a']:.4f}, alone right on {comparison['only_a']} images",
             f"{name_b:<{width}}  accuracy {comparison['accuracy_b']:.4f}, alone right on {comparison['only_b']} images",
-            f"{'difference':<{width}}  {comparison['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
-            " (paired bootstrap)",
-            f"{'same answer':<{width}}  {100 * comparison['agreement']:.2f} % of the images",
-            f"{test:<{width}}  p = {p_value:.3g}",
+            f"{'difference':<{width}}  {comparison['difference']:+.4f}, 95 % interval "
+            f"{interval(comparison['difference_interval'], '+.4f')} (paired bootstrap)",
+            f"{'same answer':<{width}}  {percent(comparison['agreement'], 2)} of the images",
+            f"{test:<{width}}  p = {comparison['p_value']:.3g}",
             "",
-            verdict,
+            f"The difference is {verdict} chance explains (5 % level).",
             "",
         ]
     )
 
 
 def format_calibration(check: dict[str, Any]) -> str:
-    """Text of what `calibration_check` found.
+    """Format what `calibration_check` returned.
 
     Args:
         check: as returned by `calibration_check`.
     """
     lines = ["Temperature fitted on one half of the split, measured on the other"]
-    for number, half in enumerate(check["halves"], start=1):
-        low, high = half["band"]
+    for place, half in enumerate(check["halves"], start=1):
         lines += [
-            f"Half {number} ({half['num_images']} images), temperature {half['temperature']:.3f}:",
+            f"Half {place} ({half['num_images']} images), temperature {half['temperature']:.3f}:",
             f"  calibration error        {half['ece_before']:.4f} -> {half['ece_after']:.4f};"
-            f" a perfectly calibrated model: {low:.4f} to {high:.4f} ({place_in_band(half)})",
+            f" a perfectly calibrated model: {interval(half['band'], '.4f')} ({place_in_band(half)})",
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
     return "\n".join([*lines, calibration_verdict(check)]) + "\n"
@@ -121,18 +111,13 @@ def format_calibration(check: dict[str, Any]) -> str:
 def _class_table(result: dict[str, Any]) -> str:
     width = max(len("macro average"), *(len(row["name"]) for row in result["per_class"]))
     lines = [f"{'':<{width}}  precision  recall      F1  ROC-AUC  support"]
-    for row in result["per_class"]:
-        area = "-" if row["roc_auc"] is None else f"{row['roc_auc']:.3f}"
+    mean = {key: np.mean([row[key] for row in result["per_class"]]) for key in ("precision", "recall")}
+    average = {"f1": result["macro_f1"], "roc_auc": result["roc_auc_macro"], "support": result["num_images"]}
+    for row in (*result["per_class"], {"name": "macro average", **mean, **average}):
         lines.append(
             f"{row['name']:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
-            f"  {area:>7}  {row['support']:7d}"
+            f"  {number(row['roc_auc'], '.3f'):>7}  {row['support']:7d}"
         )
-    mean = {key: np.mean([row[key] for row in result["per_class"]]) for key in ("precision", "recall")}
-    area = "-" if result["roc_auc_macro"] is None else f"{result['roc_auc_macro']:.3f}"
-    lines.append(
-        f"{'macro average':<{width}}  {mean['precision']:9.3f}  {mean['recall']:6.3f}  {result['macro_f1']:6.3f}"
-        f"  {area:>7}  {result['num_images']:7d}"
-    )
     return "\n".join(lines)
 
 
@@ -154,7 +139,7 @@ def _in_words(result: dict[str, Any], names: list[str]) -> list[str]:
         true, predicted = divmod(int(cell), len(names))
         if matrix[true, predicted] and true != predicted:
             lines.append(
-                f"{names[true]} is taken for {names[predicted]} in {100 * shares[true, predicted]:.1f} % of its images"
+                f"{names[true]} is taken for {names[predicted]} in {percent(shares[true, predicted])} of its images"
                 f" ({matrix[true, predicted]} of {matrix[true].sum()})."
             )
     never = [name for name, column in zip(names, matrix.sum(axis=0), strict=True) if not column]
@@ -162,5 +147,5 @@ def _in_words(result: dict[str, Any], names: list[str]) -> list[str]:
     if never:
         lines.append(f"Never predicted: {', '.join(never)}.")
     if absent:
-        lines.append(f"Without an image in this split: {', '.join(absent)} (their scores count as 0).")
+        lines.append(f"No image in this split: {', '.join(absent)} (their scores count as 0).")
     return lines or ["No image is misclassified."]

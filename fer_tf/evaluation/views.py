@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of an image whose probabilities are averaged."""
+"""Test-time augmentation: the mean of a model's probabilities over several views of an image."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ TTA_SHIFT = 2  # pixels of 48
 
 
 def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
-    """The views whose probabilities test-time augmentation averages: as it is and shifted four ways, each mirrored too.
+    """Yield the views of test-time augmentation: the image and four shifted copies, each also mirrored.
 
     Args:
         images: uint8 (n, height, width).
 
     Yields:
-        Ten arrays like `images`; a shift repeats the edge pixels.
+        Ten arrays like `images`, the unchanged one first. A shift repeats the pixels of the edge.
     """
     height, width = images.shape[1:]
     padded = np.pad(images, ((0, 0), (TTA_SHIFT, TTA_SHIFT), (TTA_SHIFT, TTA_SHIFT)), mode="edge")
