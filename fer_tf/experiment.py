@@ -421,7 +421,7 @@ def _calibrate(
     model.keras is written here and nowhere else, so a run that is killed leaves a calibrated model or none.
     """
     from fer_tf import evaluation
-    from fer_tf.deploy.model_card import MODEL_LICENSE
+    from fer_tf.deploy.licences import MODEL_LICENSE
     from fer_tf.inference import KerasPredictor
     from fer_tf.model import fold_temperature
 
@@ -432,7 +432,7 @@ def _calibrate(
         "synthetic": dataset.synthetic,
         "temperature": 1.0,
         "prediction_sets": None,
-        "crop": None,
+        "crop": dataset.crop,
         "config": {name: value for name, value in config.to_dict().items() if name not in ("weights", "teachers")},
         **{name: metrics[name] for name in ("data", "versions", "commit", "best")},
         "license": MODEL_LICENSE,

@@ -203,10 +203,10 @@ def test_int8_mixed_agrees_better_than_int8(model, flatbuffer, files):
     details = read_metadata(mixed)["quantization_details"]
     plain = read_metadata(files["int8"])["quantization_details"]
     assert details["calibration_distance"] <= plain["calibration_distance"]
-    assert plain["kept_out"] == []
+    assert plain["excluded_blocks"] == []
     assert len(mixed) < 5.5e6
     shares = quantization._value_shares(flatbuffer)
-    assert sum(shares[part] for part in details["kept_out"]) <= 0.5
+    assert sum(shares[part] for part in details["excluded_blocks"]) <= 0.5
 
 
 def test_parts_share_the_values_that_an_image_makes(flatbuffer):
@@ -217,18 +217,18 @@ def test_parts_share_the_values_that_an_image_makes(flatbuffer):
     assert min(shares, key=lambda part: shares[part]) == "logits"
 
 
-def test_parts_are_kept_out_for_what_they_buy_until_there_is_no_room():
+def test_blocks_are_excluded_for_what_they_buy_until_there_is_no_room():
     """Each part's gain is fixed here; `a` buys most for its share, `d` never fits, `b` harms."""
     gains = {"a": 0.02, "b": -0.01, "c": 0.04, "d": 0.9}
     shares = {"a": 0.1, "b": 0.1, "c": 0.4, "d": 0.6}
 
-    def trial(kept_out):
+    def trial(excluded_blocks):
         found = object.__new__(quantization._Trial)
-        found.distance, found.agreement = 1 - sum(gains[part] for part in kept_out), 0.9
+        found.distance, found.agreement = 1 - sum(gains[part] for part in excluded_blocks), 0.9
         return found
 
-    best, kept_out = quantization._keep_out(trial([]), shares, trial)
-    assert kept_out == ["a", "c"]
+    best, excluded_blocks = quantization._exclude_blocks(trial([]), shares, trial)
+    assert excluded_blocks == ["a", "c"]
     assert best.distance == pytest.approx(0.94)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from fer_tf import inference
+from fer_tf import artifacts, inference
 from fer_tf.artifacts import save_keras
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.synthetic import make_synthetic
@@ -52,6 +52,13 @@ def test_scorecard_has_every_figure(released, dataset):
         assert scores["num_images"] == count
         assert {"accuracy", "macro_f1", "keras_accuracy", "agreement", "max_probability_difference"} <= set(scores)
     assert card["validation"]["source"] == dataset.source
+
+
+def test_the_file_has_the_current_schema_though_the_keras_model_is_older(released, keras_predictor):
+    found = artifacts.parse_metadata(released.data, "FILE")
+    assert keras_predictor.metadata["format"] == 1 and "format" not in found
+    assert (found["schema_version"], found["prediction_sets"], found["crop"]) == (2, None, None)
+    assert found["license"] == "for tests only" and found["image_size"] == 32
 
 
 def test_scorecard_is_of_the_file_itself(released, dataset, keras_predictor, tmp_path):

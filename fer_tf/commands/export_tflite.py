@@ -8,6 +8,7 @@ carries its labels.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from fer_tf.cli import run_command
@@ -34,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, and print what was measured."""
+    """Export; print the scores of the files that were tried."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # no other backend converts, and each reads any .keras
     from fer_tf.deploy import release
 
     exported = release.export_tflite(

@@ -1,6 +1,6 @@
-"""Packs a run's model into a folder to give away: both files, figures, report, model card, checksums.
+"""Packs a run into a folder to publish: both model files, figures, report, model card, checksums.
 
-Paths of this machine and pictures of the data's faces are left out.
+It leaves out paths of this machine and pictures of the data's faces.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from fer_tf.cli import run_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
-    parser.add_argument("--run", metavar="DIR", required=True, help="a run that train ended, exported by export_tflite")
+    """Add the command's arguments."""
+    parser.add_argument("--run", metavar="DIR", required=True, help="a finished run that export_tflite has exported")
     parser.add_argument("--output", metavar="DIR", required=True, help="the folder to make")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Packs, and prints the files with their sizes."""
+    """Pack; print the files with their sizes."""
     directory = RunDirectory.open(args.run)
 
     from fer_tf.deploy.bundle import ship
@@ -31,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("ship", __doc__ or "", add_arguments, run, argv)

@@ -1,4 +1,4 @@
-"""Packs a run's model to be given away: what others need to use, check and judge it; no paths, no faces."""
+"""Packs a run into a folder to publish: what others need to use, check and judge the model, no paths and no faces."""
 
 from __future__ import annotations
 
@@ -11,39 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
-from fer_tf.deploy.model_card import model_card, starts_from_fer2013
+from fer_tf.deploy.licences import WEIGHTS_LICENCE, needs_weights_licence
+from fer_tf.deploy.model_card import model_card
 from fer_tf.errors import InputError
 from fer_tf.report.document import to_markdown
 from fer_tf.report.facts import Facts, read_facts
 from fer_tf.report.writing import write_report
 
 _NUM_FER2013_TRAINING = 28_709
-_WEIGHTS_LICENCE = """\
-Licence of the weights in this folder (model.keras and the .tflite files)
-
-They were trained, wholly or at first, on FER-2013, whose images were collected from the web and are for research
-only. So these weights may be used, copied, changed and passed on for research and teaching, with this text and with a
-citation of FER-2013 (Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning
-contests", 2013). Any other use needs rights in those images that the authors of fer_tf do not have and cannot give.
-
-Weights that are trained further from these come from the same images: the same holds for them.
-
-There is no warranty of any kind. The code of fer_tf is under the Apache License 2.0.
-"""
 
 
 def ship(run: RunDirectory, output: Path) -> list[Path]:
-    """Writes the folder, whole or not at all.
+    """Write a packed folder, whole or not at all.
 
     Args:
-        run: trained, evaluated, and exported by `export_tflite --quantization auto`.
+        run: a finished run that `export_tflite --quantization auto` has exported.
         output: the folder to make.
 
     Returns:
-        Its files.
+        The paths of its files.
 
     Raises:
-        InputError: if the run lacks one of the files, or `output` exists or cannot be made.
+        InputError: if the run lacks a file that belongs in the folder, or `output` exists or cannot be made.
     """
     quantization = _chosen(run)
     copied = [
@@ -66,7 +55,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}; choose a folder that can be written to") from error
     with whole as temporary:
-        packed = RunDirectory(Path(temporary) / output.name)  # the report is headed by the folder's name
+        packed = RunDirectory(Path(temporary) / output.name)  # the report's title is the folder's name
         packed.path.mkdir()
         for path in copied:
             shutil.copyfile(path, packed.path / path.name)
@@ -80,8 +69,8 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
         fer2013 = _holds_fer2013(run, facts)
         card = model_card(facts, quantization, fer2013=fer2013)
         write_text(packed.model_card, to_markdown(f"Model card: {output.name}", card, {}))
-        if fer2013 or starts_from_fer2013(facts):
-            write_text(packed.weights_licence, _WEIGHTS_LICENCE)
+        if needs_weights_licence(facts.config.get("weights"), fer2013=fer2013):
+            write_text(packed.weights_licence, WEIGHTS_LICENCE)
         write_text(packed.checksums, checksums(packed))
         try:
             packed.path.rename(output)
@@ -91,7 +80,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
 
 
 def checksums(folder: RunDirectory) -> str:
-    """What `sha256sum -c SHA256SUMS` reads: a line a file of the folder, but for the list itself."""
+    """Return the text for `sha256sum -c SHA256SUMS`: a line for each file of the folder except the list itself."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder.path).as_posix()}"
         for path in folder.files()
@@ -100,8 +89,14 @@ def checksums(folder: RunDirectory) -> str:
     return "\n".join(lines) + "\n"
 
 
+def read_checksums(folder: RunDirectory) -> dict[str, str]:
+    """Read file name -> SHA-256 from a folder's list of checksums."""
+    lines = folder.checksums.read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
 def _chosen(run: RunDirectory) -> str:
-    """The quantization that `auto` chose: its scorecard lists what else was tried."""
+    """The quantization that `auto` chose; only its scorecard has the list `tried`."""
     for path in sorted(run.path.glob(run.scorecard("*").name)):
         card = read_json(path)
         if card.get("tried"):
@@ -110,22 +105,22 @@ def _chosen(run: RunDirectory) -> str:
 
 
 def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
-    """Whether images of FER-2013 trained the run.
+    """True if images of FER-2013 trained the run.
 
-    Its training split is known by its published count, a part of it by the hashes that ship with fer_tf: seven classes
-    of somebody's own faces have terms of their own.
+    The published count identifies the whole training split; the hashes that ship with fer_tf identify parts of it. The
+    class names do not: other faces with the same seven classes have other terms.
     """
     if sum(facts.metrics["data"]["counts"].get("train", [])) == _NUM_FER2013_TRAINING:
         return True
     try:
         shipped = RunDirectory(shipped_model(".keras").parent)
-    except InputError:  # an installation without the model
+    except InputError:  # this installation has no model
         return False
     return not set(shipped.read_train_hashes() or ()).isdisjoint(run.read_train_hashes() or ())
 
 
 def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the folders of this machine taken off."""
+    """Settings with file names in place of paths."""
     clean = dict(values)
     for key in ("path", "weights"):
         if clean.get(key):
@@ -137,9 +132,3 @@ def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _public_command(command: str | None) -> str | None:
     return command and shlex.join(Path(word).name if "/" in word else word for word in shlex.split(command))
-
-
-def read_checksums(folder: RunDirectory) -> dict[str, str]:
-    """File name -> SHA-256, as `checksums` wrote them."""
-    lines = folder.checksums.read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -1,4 +1,4 @@
-"""Keras model -> LiteRT file: grey uint8 pixels in, probabilities out. Owns the converter's settings."""
+"""Converts a Keras model to a .tflite: grey uint8 pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -26,34 +26,33 @@ def to_tflite(
     Args:
         model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.
         quantization: one of `quantization.QUANTIZATIONS`.
-        metadata: what the file says about itself, JSON-able, with `class_names`.
-        calibration_images: uint8 (n, 48, 48), training images of all classes; for the `quantization.CALIBRATED`.
+        metadata: JSON-able, with `class_names`.
+        calibration_images: uint8 (n, 48, 48), training images of all classes; needed for `quantization.CALIBRATED`.
 
     Returns:
-        A file with input uint8 (1, 48, 48, 1), the grey pixels as they are, and output float32 (1, classes); labels and
-        metadata inside.
+        A file with input uint8 (1, 48, 48, 1), the grey pixels in [0, 255], and output float32 (1, classes). Labels and
+        metadata are inside.
 
     Raises:
-        InputError: for an unknown quantization, missing calibration images, or a model of another task.
+        InputError: for an unknown quantization, missing calibration images, or a model with other inputs or outputs.
     """
     check_quantization(quantization, calibration_images)
     return quantize(convert(model), quantization, metadata=metadata, calibration_images=calibration_images)
 
 
 def convert(model: keras.Model) -> bytes:
-    """The float flatbuffer that every quantization starts from: float32 grey pixels (1, 48, 48, 1) -> probabilities.
+    """Convert a model to the float flatbuffer that every quantization starts from.
 
     Args:
         model: of `model.build_model`.
 
+    Returns:
+        A flatbuffer with input float32 (1, 48, 48, 1), grey pixels in [0, 255], and output float32 (1, classes).
+
     Raises:
-        InputError: if the model is of another task, or Keras does not run on TensorFlow.
+        InputError: if the model has other inputs or outputs, or Keras does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            f"export needs Keras on TensorFlow, this process runs it on {keras.backend.backend()}: "
-            "run export_tflite on the saved model"
-        )
+    check_backend()
     _check_task(model)
     import tensorflow as tf
 
@@ -62,9 +61,22 @@ def convert(model: keras.Model) -> bytes:
     function = tf.function(lambda images: network(images, training=False), autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], network)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    # Off: the variables become constants before conversion. On, the file keeps them as VAR_HANDLE and READ_VARIABLE.
+    # False turns the variables into constants before conversion. True would keep them as VAR_HANDLE and READ_VARIABLE.
     converter.experimental_lower_to_saved_model = False
     return converter.convert()
+
+
+def check_backend() -> None:
+    """Check that Keras runs on TensorFlow, the only backend that converts.
+
+    Raises:
+        InputError: if it runs on another.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"export needs Keras on TensorFlow, this process runs it on {keras.backend.backend()}: "
+            "run export_tflite on the saved model"
+        )
 
 
 def _check_task(model: keras.Model) -> None:
@@ -79,7 +91,7 @@ def _check_task(model: keras.Model) -> None:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """All layers, those of nested models in their place."""
+    """All layers, with those of nested models in the model's place."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
@@ -88,7 +100,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    """The model, or a float32 copy of one that computes in mixed precision, which the converter does not take."""
+    """The model, or a float32 copy if it computes in mixed precision, which the converter does not take."""
     if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model
 
@@ -104,14 +116,17 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
 
 def with_preprocessing(model: keras.Model) -> keras.Model:
-    """The model with `preprocess` in front: grey pixels, float32 (1, 48, 48, 1), -> probabilities.
+    """Put `preprocess` in front of a model: grey pixels, float32 (1, 48, 48, 1), -> probabilities.
 
-    Where the network begins as EfficientNet does, grey -> RGB, rescaling and normalisation are folded into its first
-    convolution, which then has one channel; or two, where the normalisation shifts: the zero padding behind it knows no
-    shift, so the shift gets a channel of its own that is constant inside and zero in the padding.
+    If the network begins like EfficientNet, grey -> RGB, rescaling and normalisation are folded into its first
+    convolution, which then has one input channel. A normalisation that shifts the values needs a second channel: the
+    zero padding after it is not shifted, so this channel is constant inside the image and zero in the padding.
 
     Args:
         model: of `model.build_model`, float32.
+
+    Returns:
+        The model that `convert` gives to the converter.
     """
     pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), batch_size=1, dtype="float32")
     image = preprocess(pixels, model.input_shape[1])
@@ -123,7 +138,7 @@ def with_preprocessing(model: keras.Model) -> keras.Model:
 
 
 def _foldable_beginning(model: keras.Model) -> tuple[keras.Model, np.ndarray, np.ndarray] | None:
-    """The backbone, and the scale and shift, float64 (3,), of its layers before the padded stem convolution."""
+    """The backbone, and scale and shift, float64 (3,), of its layers before the stem; None if they cannot be folded."""
     backbone = next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
     names = [layer.name for layer in backbone.layers] if backbone is not None else []
     if backbone is None or not {"stem_conv_pad", "stem_conv"} <= set(names):
@@ -148,13 +163,13 @@ def _foldable_beginning(model: keras.Model) -> tuple[keras.Model, np.ndarray, np
 def _with_folded_stem(
     model: keras.Model, grey: Any, backbone: keras.Model, scale: np.ndarray, shift: np.ndarray
 ) -> Any:
-    """Probabilities, from the enlarged grey image (1, size, size, 1)."""
+    """Probabilities for the enlarged grey image (1, size, size, 1)."""
     stem, padding = backbone.get_layer("stem_conv"), backbone.get_layer("stem_conv_pad")
     kernel = keras.ops.convert_to_numpy(stem.kernel)  # (height, width, 3, filters)
     channels, folded = [grey], [np.tensordot(kernel, scale, (2, 0))]
     if np.any(shift):
-        # 255 and not 1: the two channels then share their range, and in int8 their scale. An array and not `ops.full`:
-        # that stays an operator, and one that XNNPACK does not run.
+        # The constant is 255 so that both channels have the same range, and in int8 the same scale. `ops.full` would
+        # become an operator that XNNPACK does not run; an array becomes a constant.
         channels.append(np.full(grey.shape, 255, np.float32))
         folded.append(np.tensordot(kernel, shift / 255.0, (2, 0)))
     x = keras.ops.concatenate(channels, axis=-1) if len(channels) > 1 else grey

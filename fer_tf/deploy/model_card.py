@@ -1,57 +1,37 @@
-"""The model card: what the model is, its results, its training data and licences."""
+"""The model card: use of the model, its results, its training data and licences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from fer_tf.deploy.licences import backbone_terms, data_terms
 from fer_tf.evaluation.calibration import calibration_verdict
-from fer_tf.model.lite0 import LICENSE as LITE0_LICENSE
-from fer_tf.model.lite0 import PACKAGE as LITE0_PACKAGE
 from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.report.sections.limits import limits
 from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
 from fer_tf.text import percent
 
-_OTHER = "This run's data: see its owner's terms."
-_FER2013 = (
-    "Trained on FER-2013 (Goodfellow et al., Challenges in Representation Learning, 2013), whose images were collected "
-    "from the web and may be used for research only."
-)
-_FROM_FER2013 = (
-    "It started from the backbone that ships with fer_tf, which was trained on FER-2013 (Goodfellow et al., 2013): "
-    "research use only."
-)
-_WEIGHTS = (
-    "The weights are given for research only (LICENSE-WEIGHTS); the code of fer_tf is under the Apache License 2.0."
-)
-_FROM_LITE0 = (
-    f"The backbone started from ImageNet weights of EfficientNet-Lite0, from the pip package {LITE0_PACKAGE}. The "
-    "package does not state who trained these weights, or on which images beyond their name. Its LICENSE file reads:"
-)
 _HASHES = (
-    "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, by "
-    "which a copy in other data is found."
+    "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, which "
+    "finds a copy in other data."
 )
-
-
-def starts_from_fer2013(facts: Facts) -> bool:
-    """Whether the run's backbone came from the model that ships with fer_tf."""
-    return facts.config.get("weights") == "fer2013"
 
 
 def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
+    """Write the model card of a packed run.
+
+    Args:
+        facts: of the run.
+        quantization: of the .tflite in the folder.
+        fer2013: True if images of FER-2013 trained the run.
+    """
     card = facts.scorecards[quantization]
     config, data = facts.config, facts.metrics["data"]
     names = ", ".join(data["class_names"])
     size = config["image_size"]
-    licence = [_FER2013 if fer2013 else _OTHER]
-    derived = starts_from_fer2013(facts)
-    if derived and not fer2013:
-        licence.append(_FROM_FER2013)
-    if derived or fer2013:
-        licence.append(_WEIGHTS)
+    backbone = backbone_terms(config.get("weights"))
     return [
         Paragraph(
             f"EfficientNet-B0 for {size}x{size} pixels, which names the expression of one face as {names}. Input: the "
@@ -78,11 +58,11 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
         Heading("Results"),
         *_results(facts, card, fer2013=fer2013),
         Heading("Training data and licence"),
-        Paragraph(" ".join([*licence, _HASHES])),
-        *(_from_lite0() if config.get("weights") == "imagenet-lite0" else ()),
+        Paragraph(f"{data_terms(config.get('weights'), fer2013=fer2013)} {_HASHES}"),
+        *((Paragraph(backbone[0]), Items(backbone[1])) if backbone else ()),
         Paragraph(
-            f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. With the data "
-            "at hand, the figures are computed again and compared with metrics.json by, beside this folder:"
+            f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. If you have "
+            "the data, run this beside this folder; it computes the figures again and compares them with metrics.json:"
         ),
         Code(f"fer-tf evaluate --run {facts.name} --data {data['source']}"),
         *limits(facts),
@@ -91,16 +71,12 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
             "A label of FER-2013 is one reading of one web image. People who label the images again agree with it "
             "on 65 +/- 5 % (Goodfellow et al., 2013), and a second crowd (FER+; Barsoum et al., 2016) chose the same "
             "class by majority for about 61 % of them. A face shows what muscles do, posed "
-            "or not, and people in the same state show different faces. So a score is a statement on the picture's "
-            "likeness to labelled pictures, never on a feeling, an intention, a character or a state of health."
+            "or not, and people in the same state show different faces. So a score says how much the picture resembles "
+            "labelled pictures; it says nothing of a feeling, an intention, a character or a state of health."
         )
         if fer2013
         else Paragraph("A class is the label that similar pictures were given, not a fact about a person."),
     ]
-
-
-def _from_lite0() -> list[Block]:
-    return [Paragraph(_FROM_LITE0), Items(LITE0_LICENSE.split("\n\n"))]
 
 
 def _counts(data: Mapping[str, Any]) -> str:
@@ -157,9 +133,3 @@ def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Bl
     if fer2013 and "test" not in facts.keras:
         blocks.append(Paragraph("Test split (PrivateTest): scored separately; it chose nothing."))
     return blocks
-
-
-MODEL_LICENSE = (
-    "Weights trained on the data named here; FER-2013 is for research use only, and so are weights trained on it. "
-    "The code is Apache-2.0."
-)

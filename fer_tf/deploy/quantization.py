@@ -1,4 +1,4 @@
-"""A float .tflite -> the finished file in one of six quantizations. Owns the quantizer's settings; needs no Keras."""
+"""Turns a float .tflite into the finished file in one of six quantizations. Needs no Keras."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE
 
 QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8", "int8_mixed")
-CALIBRATED = ("int8", "int8_mixed")  # those that need calibration images
-AUTO = "auto"  # all of them, the best chosen: `release`
+CALIBRATED = ("int8", "int8_mixed")  # these need calibration images
+AUTO = "auto"  # try all, choose one: `release`
 MODES = (*QUANTIZATIONS, AUTO)
 _log = logging.getLogger(__name__)
 
 
 def check_quantization(quantization: str, calibration_images: np.ndarray | None = None) -> None:
-    """Refuses, before anything is converted, what `quantize` would refuse.
+    """Check the arguments of `quantize` before the model is converted.
 
     Raises:
-        InputError: for a name that is not in `QUANTIZATIONS`, or calibration images that it needs and that are missing
-            or of another form than uint8 (n, 48, 48).
+        InputError: for a name that is not in `QUANTIZATIONS`, or for one in `CALIBRATED` without calibration images or
+            with others than uint8 (n, 48, 48).
     """
     if quantization not in QUANTIZATIONS:
         raise InputError(f"unknown quantization {quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
@@ -48,20 +48,20 @@ def check_quantization(quantization: str, calibration_images: np.ndarray | None 
         )
 
 
-# What a part of the network computes in. Weights are int8 in each.
-STATIC = "static"  # int8 values whose ranges are fixed by calibration
-DYNAMIC = "dynamic"  # float values, turned into int8 for each convolution with the range of the image at hand
+# The arithmetic of a block of the network. Its weights are int8 in all three.
+STATIC = "static"  # int8 values; calibration fixes their ranges
+DYNAMIC = "dynamic"  # float values; each convolution turns them into int8 with the range of the present image
 FLOAT = "float"  # float values
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-# A convolution with fewer weights keeps them in float, save in static parts. That costs 0.13 MB of B0's 4.5 MB and no
-# time, and most of int8's error comes from there: the first layers' few weights touch every value behind them.
+# Convolutions with fewer weights keep them in float, except in static blocks. This adds 0.13 MB to B0's 4.5 MB and no
+# time. It removes most of int8's error: the few weights of the first layers influence every later value.
 _SMALL = 8192
-# The ranges tried for static int8: this quantile of the images' own maxima (and minima). 1 is the plain min and max,
-# which one odd image can widen until the others lose their resolution.
+# Ranges tried for static int8: this quantile of the images' maxima, and likewise of their minima. 1 gives the plain
+# extremes; one odd image can then widen the range so much that the other images lose resolution.
 _RANGE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
-_PART = re.compile(r"(?:^|/)(stem|block\d[a-z]|top|logits)_")  # in the tensors' names, which keep the layers' names
+_BLOCK = re.compile(r"(?:^|/)(stem|block\d[a-z]|top|logits)_")  # in tensor names, which contain the layer names
 _TARGET_AGREEMENT = 0.98  # of int8_mixed with float on the calibration images
-_MOST_KEPT_OUT = 0.5  # of the network's values: with more, dynamic is as fast as int8_mixed and nearer to float
+_MAX_EXCLUDED_SHARE = 0.5  # of the network's values; above it, dynamic is as fast as int8_mixed and more exact
 
 
 def quantize(
@@ -71,17 +71,17 @@ def quantize(
     metadata: dict[str, Any],
     calibration_images: np.ndarray | None = None,
 ) -> bytes:
-    """The finished .tflite.
+    """Quantise a converted model; return the bytes of the finished .tflite.
 
     Args:
-        flatbuffer: of `export.convert`: float32 grey pixels (1, 48, 48, 1) -> probabilities.
+        flatbuffer: of `conversion.convert`: float32 grey pixels (1, 48, 48, 1) -> probabilities.
         quantization: one of `QUANTIZATIONS`.
-        metadata: what the file says about itself, JSON-able, with `class_names`.
-        calibration_images: uint8 (n, 48, 48), training images of all classes; for the `CALIBRATED`.
+        metadata: JSON-able, with `class_names`.
+        calibration_images: uint8 (n, 48, 48), training images of all classes; needed for `CALIBRATED`.
 
     Returns:
-        A file with input uint8 (1, 48, 48, 1), the grey pixels as they are, and output float32 (1, classes); labels and
-        metadata inside.
+        A file with input uint8 (1, 48, 48, 1), the grey pixels in [0, 255], and output float32 (1, classes). Labels and
+        metadata are inside.
 
     Raises:
         InputError: for an unknown quantization or missing calibration images.
@@ -96,8 +96,8 @@ def quantize(
     elif quantization != "float32":
         flatbuffer = _apply(flatbuffer, _uncalibrated_recipe(flatbuffer, _LEVELS[quantization]))
     model = tflite_format.parse(flatbuffer)
-    tflite_format.take_grey_pixels(model)
-    tflite_format.name_ends(model)
+    tflite_format.use_uint8_input(model)
+    tflite_format.name_input_and_output(model)
     metadata = {**metadata, "quantization": quantization, **({"quantization_details": details} if details else {})}
     return tflite_format.with_metadata(model, metadata)
 
@@ -106,13 +106,13 @@ _LEVELS = {"weight_int8": FLOAT, "dynamic": DYNAMIC}
 
 
 # --- recipes of litert-quantizer -------------------------------------------------------------------------------------
-# A recipe is a list of rules; of those that match an operator, the rule whose regex came last in the list holds.
+# A recipe is a list of rules. If several match an operator, the one whose regex came last in the list holds.
 
 
 def _rule(
     operation: str, config: dict[str, Any] | None, *, algorithm: str = "min_max_uniform_quantize", regex: str = ".*"
 ) -> dict[str, Any]:
-    """One rule for the operators of a kind whose output's name matches; without a config they stay as they are."""
+    """A rule for the operators of one kind whose output name matches; without a config they stay unchanged."""
     return {
         "regex": regex,
         "operation": operation,
@@ -143,17 +143,17 @@ def _float16_recipe() -> list[dict[str, Any]]:
 
 
 def _rules_at(level: str, regex: str) -> list[dict[str, Any]]:
-    """Makes all matching operators compute in DYNAMIC or FLOAT."""
+    """Rules that make all matching operators compute in DYNAMIC or FLOAT."""
     rules = [_rule("*", None, regex=regex)]
     for operation in _CONVOLUTIONS:
-        # XNNPACK has no dynamic depthwise convolution: each would end the partition and run slowly outside.
+        # XNNPACK has no dynamic depthwise convolution. Each one would split the partition and run slowly outside it.
         computed = FLOAT if operation == "DEPTHWISE_CONV_2D" else level
         rules.append(_rule(operation, _config(computed), regex=regex))
     return rules
 
 
 def _small_convolutions(flatbuffer: bytes) -> list[str]:
-    """Names of the outputs of convolutions with few weights."""
+    """Output names of the convolutions with few weights."""
     model = tflite_format.parse(flatbuffer)
     tensors = model.subgraphs[0].tensors
     return [
@@ -172,16 +172,16 @@ def _uncalibrated_recipe(flatbuffer: bytes, level: str) -> list[dict[str, Any]]:
     return _rules_at(level, ".*") + _unquantized(_small_convolutions(flatbuffer))
 
 
-def _static_recipe(kept_out: Sequence[str], small: Sequence[str]) -> list[dict[str, Any]]:
-    """Static int8, but for the parts that are kept out, which are dynamic; the ends and the softmax stay float."""
+def _static_recipe(excluded_blocks: Sequence[str], small: Sequence[str]) -> list[dict[str, Any]]:
+    """Static int8 with the excluded blocks dynamic; input, output and softmax stay float."""
     rules = [_rule("*", _config(STATIC)), *(_rule(operation, None) for operation in ("INPUT", "OUTPUT", "SOFTMAX"))]
-    for part in kept_out:
-        rules += _rules_at(DYNAMIC, f"(^|/){part}_")
-    return rules + _unquantized([name for name in small if _part_of(name) in kept_out])
+    for block in excluded_blocks:
+        rules += _rules_at(DYNAMIC, f"(^|/){block}_")
+    return rules + _unquantized([name for name in small if _block_of(name) in excluded_blocks])
 
 
-def _part_of(name: str) -> str | None:
-    match = _PART.search(name)
+def _block_of(name: str) -> str | None:
+    match = _BLOCK.search(name)
     return match[1] if match else None
 
 
@@ -193,35 +193,36 @@ def _apply(flatbuffer: bytes, recipe: list[dict[str, Any]], ranges: dict[str, An
     return bytes(result.quantized_model)
 
 
-# --- static int8: ranges, and which parts stay out of it -------------------------------------------------------------
+# --- static int8: ranges, and the blocks that are excluded -----------------------------------------------------------
 
 
 def _search(flatbuffer: bytes, images: np.ndarray, *, mixed: bool) -> tuple[bytes, dict[str, Any]]:
-    """Static int8 with the ranges that disturb the output least; if `mixed`, parts that lose accuracy are kept out.
+    """Quantise to static int8 with the ranges that change the output least.
 
     Args:
-        flatbuffer: of `export.convert`.
-        images: uint8 (n, 1, 48, 48, 1): give the ranges, and judge by the distance from the float output.
-        mixed: whether to look for such parts.
+        flatbuffer: of `conversion.convert`.
+        images: uint8 (n, 1, 48, 48, 1); they give the ranges, and the distance from the float output.
+        mixed: True to exclude blocks until the agreement with float is high enough.
 
     Returns:
-        The quantised flatbuffer and a JSON-able record of what was chosen.
+        The quantised flatbuffer and a JSON-able record of the choices.
     """
     observed = _observe(flatbuffer, images)
     pixels, small = _pixel_tensors(flatbuffer), _small_convolutions(flatbuffer)
 
-    def trial(kept_out: Sequence[str], quantile: float) -> _Trial:
+    def trial(excluded_blocks: Sequence[str], quantile: float) -> _Trial:
         ranges = _ranges(observed, quantile, pixels)
-        return _Trial(_apply(flatbuffer, _static_recipe(kept_out, small), ranges), images, observed.probabilities)
+        quantised = _apply(flatbuffer, _static_recipe(excluded_blocks, small), ranges)
+        return _Trial(quantised, images, observed.probabilities)
 
     quantile = min(_RANGE_QUANTILES, key=lambda value: trial((), value).distance)
-    best, kept_out = trial((), quantile), list[str]()
+    best, excluded_blocks = trial((), quantile), list[str]()
     if mixed:
-        best, kept_out = _keep_out(best, _value_shares(flatbuffer), lambda chosen: trial(chosen, quantile))
+        best, excluded_blocks = _exclude_blocks(best, _value_shares(flatbuffer), lambda chosen: trial(chosen, quantile))
     details = {
         "num_calibration": len(images),
         "range_quantile": quantile,
-        "kept_out": kept_out,
+        "excluded_blocks": excluded_blocks,
         "calibration_agreement": best.agreement,
         "calibration_distance": best.distance,
     }
@@ -230,9 +231,9 @@ def _search(flatbuffer: bytes, images: np.ndarray, *, mixed: bool) -> tuple[byte
 
 @dataclasses.dataclass(frozen=True)
 class _Observed:
-    """What the float model computed on the calibration images."""
+    """Values of the float model on the calibration images."""
 
-    names: list[str]  # of the tensors that operators compute
+    names: list[str]  # of the input and of the tensors that operators compute
     ranks: list[int]
     extremes: np.ndarray  # float32 (n, tensors, 2): minimum and maximum
     probabilities: np.ndarray  # float32 (n, classes)
@@ -269,7 +270,7 @@ def _interpreter(flatbuffer: bytes, *, keep_tensors: bool = False) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without litert-quantizer's short progress bars and LiteRT's warning that kept tensors cost memory."""
+    """Hide litert-quantizer's progress bars and LiteRT's warning about the memory of kept tensors."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -282,7 +283,7 @@ def _invoke(interpreter: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _pixel_tensors(flatbuffer: bytes) -> set[str]:
-    """Names of the input and of what is still grey values behind it: their range is 0 to 255, whatever was observed."""
+    """Names of the tensors that hold grey values, from the input on: their range is 0 to 255, whatever was observed."""
     model = tflite_format.parse(flatbuffer)
     graph = model.subgraphs[0]
     pixels = set(graph.inputs)
@@ -294,7 +295,7 @@ def _pixel_tensors(flatbuffer: bytes) -> set[str]:
 
 
 def _ranges(observed: _Observed, quantile: float, pixels: set[str]) -> dict[str, dict[str, np.ndarray]]:
-    """What litert-quantizer calls a calibration result: each tensor's range, of the given quantile over the images."""
+    """Each tensor's range, at a quantile over the images, in the form of litert-quantizer's calibration result."""
     low = np.quantile(observed.extremes[:, :, 0], 1 - quantile, axis=0).astype(np.float32)
     high = np.quantile(observed.extremes[:, :, 1], quantile, axis=0).astype(np.float32)
     exact = np.array([name in pixels for name in observed.names])
@@ -306,60 +307,60 @@ def _ranges(observed: _Observed, quantile: float, pixels: set[str]) -> dict[str,
 
 
 class _Trial:
-    """One quantised candidate, judged on the calibration images."""
+    """One quantised candidate, compared with float on the calibration images."""
 
     def __init__(self, flatbuffer: bytes, images: np.ndarray, reference: np.ndarray) -> None:
         self.flatbuffer = flatbuffer
         interpreter = _interpreter(flatbuffer)
         probabilities = np.stack([_invoke(interpreter, image) for image in images])
-        # Total variation and not Kullback-Leibler: in the latter a few odd images outweigh all others.
+        # Mean total variation; in the Kullback-Leibler divergence a few odd images would outweigh all others.
         self.distance = float(np.mean(np.abs(probabilities - reference).sum(axis=1)) / 2)
         self.agreement = float(np.mean(reference.argmax(axis=1) == probabilities.argmax(axis=1)))
 
 
 def _value_shares(flatbuffer: bytes) -> dict[str, float]:
-    """Each part's share of the values that an image makes the network compute.
+    """Each block's share of the values that the network computes for an image.
 
-    It stands for the time that keeping a part out costs: products are int8 either way, values are four times as wide.
-    Unlike a time, it is the same on every machine and in every export.
+    The share stands for the time that excluding a block costs: its products stay int8, its values are four times as
+    wide. Unlike a measured time, it is the same on every machine and in every export.
     """
     graph = tflite_format.parse(flatbuffer).subgraphs[0]
     values: dict[str, int] = {}
     for operator in graph.operators:
         tensor = graph.tensors[operator.outputs[0]]
-        if part := _part_of(tensor.name.decode()):
-            values[part] = values.get(part, 0) + int(np.prod(tensor.shape))
-    return {part: count / sum(values.values()) for part, count in values.items()}
+        if block := _block_of(tensor.name.decode()):
+            values[block] = values.get(block, 0) + int(np.prod(tensor.shape))
+    return {block: count / sum(values.values()) for block, count in values.items()}
 
 
-def _keep_out(
+def _exclude_blocks(
     best: _Trial, shares: dict[str, float], trial: Callable[[Sequence[str]], _Trial]
 ) -> tuple[_Trial, list[str]]:
-    """Takes parts out of static int8, always the one that buys most distance for its share of the values.
+    """Exclude blocks from static int8, each time the one with the best error reduction per share of the values.
 
     Args:
-        best: everything static.
-        shares: of the parts that can be taken out, as `_value_shares`.
-        trial: makes the candidate without the given parts.
+        best: the candidate without exclusions.
+        shares: of the blocks that may be excluded, as `_value_shares` returns them.
+        trial: makes the candidate with the given blocks excluded.
 
     Returns:
-        The best candidate found, and what it keeps out in the order in which it was taken.
+        The best candidate, and its excluded blocks in the order of their choice.
     """
-    kept_out: list[str] = []
-    room = _MOST_KEPT_OUT
+    excluded_blocks: list[str] = []
+    room = _MAX_EXCLUDED_SHARE
     gains = dict.fromkeys(shares, float("inf"))
     while best.agreement < _TARGET_AGREEMENT:
-        gains = {part: gain for part, gain in gains.items() if shares[part] <= room}
+        gains = {block: gain for block, gain in gains.items() if shares[block] <= room}
         if not gains:
             break
-        # Lazy greedy: a gain seldom grows while others are taken, so the top one alone needs to be measured again.
+        # Lazy greedy search: a gain seldom grows as blocks are excluded, so only the top one is measured again.
         fresh: dict[str, _Trial] = {}
-        while (top := max(gains, key=lambda part: gains[part])) not in fresh:
-            fresh[top] = trial([*kept_out, top])
+        while (top := max(gains, key=lambda block: gains[block])) not in fresh:
+            fresh[top] = trial([*excluded_blocks, top])
             gains[top] = (best.distance - fresh[top].distance) / shares[top]
         if gains.pop(top) <= 0:
             break
         best, room = fresh[top], room - shares[top]
-        kept_out.append(top)
-        _log.info("int8_mixed: %s kept out: agreement %.2f %%", top, 100 * best.agreement)
-    return best, kept_out
+        excluded_blocks.append(top)
+        _log.info("int8_mixed: %s excluded: agreement %.2f %%", top, 100 * best.agreement)
+    return best, excluded_blocks

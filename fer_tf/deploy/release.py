@@ -1,4 +1,4 @@
-"""Which .tflite to ship: exports, scores each file against the Keras model, chooses, writes file and scorecard."""
+"""Exports a model as .tflite files, scores each against the Keras model, and writes one with its scorecard."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_tf import evaluation
-from fer_tf.artifacts import RunDirectory, atomic_path, read_metadata
+from fer_tf.artifacts import SCHEMA_VERSION, RunDirectory, atomic_path, check_writable, read_metadata
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.recorded import run_config, run_data
 from fer_tf.data.synthetic import draw_faces
@@ -46,13 +45,13 @@ class Released:
 
     @property
     def drop(self) -> float:
-        """Points of validation accuracy that it lies below the Keras model; negative where it lies above."""
+        """Points of validation accuracy that the file loses against the Keras model; negative if it gains."""
         return -100 * self.scorecard["validation"]["difference"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """A .tflite that was written, and its scorecard."""
+    """The files that `export_tflite` wrote."""
 
     path: Path
     scorecard_path: Path
@@ -61,10 +60,10 @@ class Exported:
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """Images and what the Keras model says about them."""
+    """Images, and the Keras model's probabilities for them."""
 
     images: np.ndarray
-    labels: np.ndarray | None  # None where the classes are not those of the images
+    labels: np.ndarray | None  # None if the images show other classes than the model's
     probabilities: np.ndarray
     about: dict[str, Any]
 
@@ -83,19 +82,20 @@ def export_tflite(
 
     Args:
         run: the folder of a run that is over.
-        quantization: one of `quantization.MODES`; `auto` tries all and keeps the fastest that holds `max_drop`.
+        quantization: one of `deploy.quantization.MODES`. `auto` tries all and keeps the fastest file whose 95 %
+            interval excludes a loss of more than `max_drop` points of validation accuracy.
         data: data to calibrate and score with; the run's own if None.
-        num_calibration: training images that calibration sees.
-        max_drop: points of validation accuracy that may be lost against Keras, from 0 to 100.
-        force: whether to write the file even where it loses more.
-        output: the .tflite to write; a file in the run's folder if None.
+        num_calibration: training images for calibration.
+        max_drop: points of validation accuracy that may be lost against Keras, 0 to 100.
+        force: True to write the file even if it loses more than `max_drop`.
+        output: the .tflite to write; its scorecard has the same name with .json. Both are in the run's folder if None.
 
     Returns:
-        The paths of both files, and the scorecard.
+        The paths of both files, and the scorecard: accuracy, macro-F1, agreement with Keras, size, latency.
 
     Raises:
-        InputError: for an unknown quantization, a run without a model, data of other classes, an output that cannot be
-            written, or a file that loses more than `max_drop`.
+        InputError: for an unknown quantization, a run without a model, data with other classes, an output that cannot
+            be written, Keras on another backend than TensorFlow, or a file that loses more than `max_drop`.
 
     Example:
         >>> import fer_tf
@@ -112,16 +112,19 @@ def export_tflite(
     if output is None:
         directory.check_open()
     path = directory.tflite(quantization) if output is None else Path(output)
-    _check_output(path)
+    if path.suffix != ".tflite":
+        raise InputError(f"--output {path}: expected a name that ends in .tflite")
+    check_writable(path)
     dataset = run_data(directory, run_config(directory), None if data is None else str(data)).decoded()
     if tuple(metadata["class_names"]) != dataset.class_names:
         raise InputError(
             f"{directory.model} knows {', '.join(metadata['class_names'])}, the data has "
             f"{', '.join(dataset.class_names)}: give the run's own data"
         )
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # only it converts; a .keras is the same on each
+    from fer_tf.deploy.conversion import check_backend
     from fer_tf.model.weights import load_classifier
 
+    check_backend()
     model = load_classifier(directory.model)
     released = release(
         model,
@@ -132,6 +135,8 @@ def export_tflite(
         max_drop=max_drop,
     )
     if released.drop > max_drop and not force:
+        if quantization == AUTO:
+            _log.info("%s", format_tried(released.scorecard))
         raise InputError(
             f"{released.quantization} loses {released.drop:.2f} points of accuracy against Keras on the selection "
             f"split, more than --max-drop {max_drop:g}: choose --quantization {AUTO}, or write it all the same by "
@@ -144,15 +149,6 @@ def export_tflite(
     return Exported(path, scorecard_path, released.scorecard)
 
 
-def _check_output(path: Path) -> None:
-    """Refuse at once what could not be written after a minute's work."""
-    if path.suffix != ".tflite":
-        raise InputError(f"--output {path}: expected a name that ends in .tflite")
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise InputError(f"cannot write {path}: choose a file in a folder that can be written to")
-
-
 def release(
     model: keras.Model,
     quantization: str,
@@ -163,20 +159,20 @@ def release(
     max_drop: float = 0.5,
     seed: int = 0,
 ) -> Released:
-    """Exports a trained model in one quantization, or in all with the best chosen, and scores it.
+    """Export a trained model in one quantization, or in all to choose one, and score it.
 
     Args:
         model: of `model.build_model`, trained.
-        quantization: one of `quantization.MODES`. `auto` gives the fastest file whose validation accuracy is not lower
-            than the Keras model's by more than `max_drop`: the whole 95 % interval of the paired difference says so.
+        quantization: one of `quantization.MODES`. `auto` chooses the fastest file whose 95 % interval (of the paired
+            difference from the Keras model) excludes a loss of more than `max_drop` points of validation accuracy.
         keras_predictor: the same model as an `inference.KerasPredictor`; its metadata goes into the file.
-        dataset: decoded; its train split gives calibration images, its validation split the scores.
+        dataset: decoded, with a validation split to score on and a train split to calibrate on.
         num_calibration: calibration images.
         max_drop: points of accuracy, at least 0; for `auto`.
-        seed: of the drawing of calibration images.
+        seed: for drawing the calibration images.
 
     Returns:
-        The file and its scorecard. With `auto` the scorecard lists under `tried` what was measured on each.
+        The file and its scorecard. With `auto`, `tried` in the scorecard has a row for each quantization.
 
     Raises:
         InputError: for an unknown quantization, a model of another task, or a dataset without what is needed.
@@ -189,9 +185,10 @@ def release(
         check_quantization(mode, images)
     references = [_on_validation(keras_predictor, dataset), _on_synthetic(keras_predictor)]
     flatbuffer = convert(model)
+    metadata = _in_current_schema(keras_predictor.metadata)
     tried = []
     for mode in modes:
-        data = quantize(flatbuffer, mode, metadata=keras_predictor.metadata, calibration_images=images)
+        data = quantize(flatbuffer, mode, metadata=metadata, calibration_images=images)
         tried.append(Released(mode, data, _scorecard(mode, data, references)))
         _log.info("%s", format_scorecard(tried[-1].scorecard))
     if quantization != AUTO:
@@ -203,8 +200,14 @@ def release(
 
 def _holds(released: Released, max_drop: float) -> bool:
     low, _ = released.scorecard["validation"]["difference_interval"]
-    # float32 is the network itself: it is left where every other file falls short.
+    # float32 always qualifies, so there is always a result.
     return released.quantization == "float32" or 100 * low >= -max_drop
+
+
+def _in_current_schema(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of a .keras of any version with the keys that `SCHEMA_VERSION` asks for."""
+    values = {key: value for key, value in metadata.items() if key != "format"}  # what version 1 called it
+    return {"prediction_sets": None, "crop": None, **values, "schema_version": SCHEMA_VERSION}
 
 
 def _summary(released: Released, max_drop: float) -> dict[str, Any]:
@@ -220,12 +223,12 @@ def _summary(released: Released, max_drop: float) -> dict[str, Any]:
 
 
 def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.ndarray:
-    """Training images for calibration, drawn so that every class has its share of them, and at least one.
+    """Draw training images for calibration: from each class its share, and at least one.
 
     Args:
         dataset: decoded.
-        count: how many, at least one for each class.
-        seed: of the draw.
+        count: number of images, at least the number of classes.
+        seed: for the draw.
 
     Returns:
         uint8 (about `count`, 48, 48); all training images if there are fewer.
@@ -262,13 +265,13 @@ def _on_validation(predictor: Predictor, dataset: Dataset) -> _Reference:
 
 
 def synthetic_faces(class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """The drawn faces of every scorecard: whoever has the file can measure their figures again, without any data.
+    """Draw the faces of every scorecard, so that anyone can measure their figures again without a data set.
 
     Args:
         class_names: of the model.
 
     Returns:
-        uint8 (n, 48, 48) and their labels, int64 (n,), or None where a class is none of the seven emotions.
+        uint8 (n, 48, 48) and their labels, int64 (n,); labels are None if a class is not one of the seven emotions.
     """
     known = all(name in EMOTIONS for name in class_names)
     drawn = np.array([EMOTIONS.index(name) for name in (class_names if known else EMOTIONS)])
@@ -320,7 +323,7 @@ def _score(predictor: Predictor, reference: _Reference) -> dict[str, Any]:
 
 
 def latency_ms(predictor: Predictor, image: np.ndarray) -> float:
-    """Median time of one prediction, after some that are not counted.
+    """Median time of one prediction, ms, after a few uncounted ones.
 
     Args:
         predictor: opened with one thread.
@@ -335,7 +338,7 @@ def latency_ms(predictor: Predictor, image: np.ndarray) -> float:
 
 
 def format_scorecard(scorecard: dict[str, Any]) -> str:
-    """One line on one file."""
+    """Return a scorecard in one line."""
     scores = scorecard["validation"]
     split = split_title("validation")
     return (
@@ -347,7 +350,7 @@ def format_scorecard(scorecard: dict[str, Any]) -> str:
 
 
 def format_tried(scorecard: dict[str, Any]) -> str:
-    """Text of what `auto` tried, as a table; the chosen file is marked."""
+    """Return the table of the files that `auto` tried; a star marks the chosen one."""
     lines = [
         f"  {'':12} {'accuracy':>9} {'difference, 95 % interval':>28} {'macro-F1':>9} {'ECE':>6} {'agreement':>10} "
         f"{'MB':>6} {'ms':>7}"
@@ -362,14 +365,14 @@ def format_tried(scorecard: dict[str, Any]) -> str:
             f"{'' if row['within_max_drop'] else '  may lose more than allowed'}"
         )
     lines.append(
-        f"* the fastest that surely loses at most {scorecard['max_drop']:g} points against Keras on "
-        + split_title("validation")
+        f"* the fastest file whose 95 % interval excludes a loss of more than {scorecard['max_drop']:g} points against "
+        f"Keras on {split_title('validation')}"
     )
     return "\n".join(lines)
 
 
 def write_release(released: Released, path: Path, scorecard_path: Path) -> None:
-    """Writes file and scorecard, both or neither."""
+    """Write the file and its scorecard, both or neither."""
     with atomic_path(path) as file, atomic_path(scorecard_path) as card:
         file.write_bytes(released.data)
         card.write_text(json.dumps(released.scorecard, indent=2, allow_nan=False) + "\n")

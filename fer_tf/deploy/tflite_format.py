@@ -1,4 +1,4 @@
-"""What fer_tf changes in a converted .tflite: grey uint8 pixels as input, names, labels and metadata inside."""
+"""Edits a converted .tflite: gives it uint8 grey pixels as input, names, labels and metadata."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from fer_tf.task import IMAGE_SIZE
 INPUT_NAME = "images"
 OUTPUT_NAME = "probabilities"
 _SIGNATURE = "serving_default"
-_ALIGNMENT = 16  # bytes; the schema asks it of every buffer, and flatbuffers' Python code does not do it
-_METADATA_ENTRY = "TFLITE_METADATA"  # names and numbers below: metadata_schema.fbs of the LiteRT metadata convention
+_ALIGNMENT = 16  # bytes, of every buffer; the schema requires it, and flatbuffers' Python code does not do it
+_METADATA_ENTRY = "TFLITE_METADATA"  # this and the next lines: metadata_schema.fbs of the LiteRT metadata convention
 _METADATA_IDENTIFIER = b"M001"
 _METADATA_PARSER_VERSION = "1.0.0"
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
 _GRAYSCALE = 2
 _TENSOR_AXIS_LABELS = 2
-_EARLIEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # a constant: the same model gives the same bytes
+_EARLIEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # constant, so that the same model gives the same bytes
 
 
 def parse(flatbuffer: bytes) -> Any:
-    """The model in a .tflite as a tree of objects that can be changed."""
+    """Return the model in a .tflite as a tree of objects that can be changed."""
     return flatbuffer_utils.read_model_from_bytearray(bytearray(flatbuffer))
 
 
 def operator_name(model: Any, operator: Any) -> str:
-    """An operator's name in the schema, such as CONV_2D."""
+    """Return an operator's name in the schema, such as CONV_2D."""
     return flatbuffer_utils.opcode_to_name(model, operator.opcodeIndex)
 
 
@@ -50,7 +50,7 @@ class _AlignedBuffer(schema.BufferT):
 
 
 def serialize(model: Any) -> bytes:
-    """The bytes of `parse`'s tree, every constant inside and aligned."""
+    """Return the bytes of a tree of `parse`, with every constant inside and aligned."""
     for index, buffer in enumerate(model.buffers):
         if buffer.data is not None and len(buffer.data):
             model.buffers[index] = _AlignedBuffer()
@@ -58,13 +58,13 @@ def serialize(model: Any) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def take_grey_pixels(model: Any) -> None:
-    """Makes a graph with a float input take uint8 with scale 1 and zero point 0: the numbers are the pixels.
+def use_uint8_input(model: Any) -> None:
+    """Change a graph with a float input to uint8 with scale 1 and zero point 0, so that the values are the grey pixels.
 
-    DEQUANTIZE and QUANTIZE do the conversion, not CAST: XNNPACK runs them, so that one partition holds the whole graph.
+    DEQUANTIZE or QUANTIZE converts the pixels. XNNPACK runs both, but not CAST, which would split its partition.
 
     Args:
-        model: of `parse`; its input is float32 or already int8 by a QUANTIZE; changed in place.
+        model: of `parse`, with a float32 input, which a QUANTIZE may follow; changed in place.
     """
     graph = model.subgraphs[0]
     index = graph.inputs[0]
@@ -75,7 +75,7 @@ def take_grey_pixels(model: Any) -> None:
     pixels.quantization = _quantization(1.0, 0)
     readers = [operator for operator in graph.operators if index in operator.inputs]
     if all(_is_exact_quantize(model, graph, operator) for operator in readers):
-        return  # uint8 -> int8 shifts by 128
+        return  # QUANTIZE itself takes uint8 to int8, a shift by 128
     graph.tensors.append(floats)
     for operator in readers:
         operator.inputs = [len(graph.tensors) - 1 if tensor == index else tensor for tensor in operator.inputs]
@@ -109,8 +109,8 @@ def _operator_code(model: Any, builtin: int) -> int:
     return len(model.operatorCodes) - 1
 
 
-def name_ends(model: Any) -> None:
-    """Gives input, output and signature their names.
+def name_input_and_output(model: Any) -> None:
+    """Give input, output and signature their names.
 
     Args:
         model: of `parse`; changed in place.
@@ -131,10 +131,10 @@ def name_ends(model: Any) -> None:
 
 
 def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
-    """The finished file: the flatbuffer, then a zip archive with the labels and the metadata.
+    """Return the finished file: the flatbuffer, then a zip archive with the labels and the metadata.
 
-    Both follow the LiteRT metadata convention: a TFLITE_METADATA buffer that describes the tensors and names the
-    associated files, and these files appended as an archive, which any zip program opens.
+    Both follow the LiteRT metadata convention. The buffer TFLITE_METADATA describes the tensors and names the files in
+    the archive; any zip program opens the archive.
 
     Args:
         model: of `parse`; changed in place.
