@@ -102,7 +102,7 @@ def test_a_run_is_scored_on_its_own_data(tmp_path, capsys, opened):
     out = capsys.readouterr().out
     assert "model.keras on validation (selection split): 30 images, faces.npz" in out
     assert "model.keras on test: 30 images, faces.npz" in out
-    assert "also stand in the training data: 1 of 30." in out
+    assert "Images with an exact duplicate in the training data: 1 of 30." in out
 
     metrics = read_json(run.metrics)
     assert metrics["seconds"] == 5 and metrics["keras"]["train"] == {"accuracy": 0.5}  # the rest stays
