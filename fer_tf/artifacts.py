@@ -221,6 +221,15 @@ def shipped_model(suffix: str) -> Path:
     )
 
 
+def cached_crops(key: str) -> Path:
+    """Return the file that keeps the crops of a data set, under $XDG_CACHE_HOME or ~/.cache.
+
+    Args:
+        key: tells the data and the way of cropping.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer_tf" / f"crops-{key[:32]}.npz"
+
+
 class RunDirectory:
     """The files of one training run, by name."""
 

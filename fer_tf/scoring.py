@@ -142,13 +142,16 @@ def find_model(run: RunDirectory | None, quantization: str | None) -> Path:
     return path
 
 
-def load_data(path: str | None, run: RunDirectory | None, metadata: Mapping[str, Any]) -> tuple[Dataset, bool]:
+def load_data(
+    path: str | None, run: RunDirectory | None, metadata: Mapping[str, Any], *, faces: str = "auto"
+) -> tuple[Dataset, bool]:
     """Load the data to score a model on.
 
     Args:
         path: the data that the user names; the run's own if None.
         run: of the model; None for a model of its own.
         metadata: of the model.
+        faces: how the pictures of a folder become crops; for the run's own data the recorded way is used.
 
     Returns:
         The data, and whether the run was trained on it.
@@ -160,14 +163,14 @@ def load_data(path: str | None, run: RunDirectory | None, metadata: Mapping[str,
         if run is None:
             raise InputError("no data named: give --data PATH, or --run DIR for the data that the run was trained on")
         return run_data(run, run_config(run)), True
-    data = load_dataset(path, training=False)
+    data = load_dataset(path, faces=faces, training=False)
     if run and data.sha256 == read_json(run.data).get("sha256"):
         return run_data(run, run_config(run), path), True
     if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
         # Recreate the training split so that training images are not scored.
         config = metadata.get("config", {})
         cut = {key: config[key] for key in ("seed", "validation_fraction") if key in config}
-        data = load_dataset(path, classes=metadata["class_names"], **cut)
+        data = load_dataset(path, faces=faces, classes=metadata["class_names"], **cut)
     return data, False
 
 

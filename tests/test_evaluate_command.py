@@ -233,7 +233,7 @@ def test_classes_that_the_model_does_not_know_are_left_out(tmp_path, capsys, ope
     model = write_model(tmp_path / "a.keras")
     assert main(["--model", str(model), "--data", str(tmp_path / "faces.npz"), "--split", "test"]) == 0
     out = capsys.readouterr().out
-    assert "Left out, for the model does not know them: the images of angry." in out and "test: 30 images" in out
+    assert "Skipping images of classes the model does not have: angry." in out and "test: 30 images" in out
 
 
 class TestBadInput:

@@ -47,3 +47,14 @@ def parse_classes(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them, as happy,sad,neutral")
     return names
+
+
+def add_faces_argument(parser: argparse._ActionsContainer) -> None:
+    """Add the flag that says how the pictures of a folder become crops."""
+    parser.add_argument(
+        "--faces",
+        choices=("auto", "detect", "whole"),
+        default="auto",
+        help="a folder's pictures: whole: each is a crop of one face; detect: take the largest, most central face of "
+        "each; auto: decide once for the folder (%(default)s)",
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_tf.cli import run_command
+from fer_tf.commands.common import add_faces_argument
 from fer_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="FILE", help="a .keras or .tflite that fer_tf wrote")
     model.add_argument("--quantization", metavar="MODE", help="the run's .tflite of this quantization")
     parser.add_argument("--data", metavar="PATH", help="data in any form that train reads; the run's own data without")
+    add_faces_argument(parser)
     parser.add_argument(
         "--split", nargs="+", choices=_SPLITS, metavar="SPLIT", help=f"one or more of {', '.join(_SPLITS)}"
     )
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
     # Bad data is refused before TensorFlow is imported.
-    data, is_of_run = scoring.load_data(args.data, directory, metadata)
+    data, is_of_run = scoring.load_data(args.data, directory, metadata, faces=args.faces)
     data, left_out = scoring.match_classes(data, metadata["class_names"])
     if left_out:
         print(f"Skipping images of classes the model does not have: {', '.join(left_out)}.\n")

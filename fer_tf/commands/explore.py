@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from fer_tf.cli import run_command
-from fer_tf.commands.common import parse_classes
+from fer_tf.commands.common import add_faces_argument, parse_classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, numbered in this order"
     )
+    add_faces_argument(parser)
     parser.add_argument("--output", metavar="DIR", help="also write the findings as JSON and the figures here")
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         from fer_tf.data.loading import load_dataset
 
-        dataset = load_dataset(args.data, classes=args.classes, training=False)
+        dataset = load_dataset(args.data, classes=args.classes, faces=args.faces, training=False)
     if args.output is None:
         print(audit_text(audit(dataset)), end="")
         return 0

@@ -29,6 +29,8 @@ class Dataset:
         sha256: hex digest of the source.
         originals: number of a folder's files by size and colour, as they were before they became 48x48 grey; empty for
             data that was 48x48 grey to begin with.
+        crop: how pictures became crops, as of `faces.policy.CropPolicy.to_dict`, and `num_without_face`, the number of
+            pictures that were left out; None for data that holds crops.
         origin: the arguments of `load_dataset` that give these rows again; None for rows made or chosen in memory.
     """
 
@@ -41,6 +43,7 @@ class Dataset:
     synthetic: bool = False
     sha256: str = ""
     originals: dict[str, int] = dataclasses.field(default_factory=dict)
+    crop: dict[str, Any] | None = None
     origin: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:

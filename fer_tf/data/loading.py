@@ -13,6 +13,7 @@ from fer_tf.data.reading import read
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.data.splits import check_training_rows, limited, select_classes, with_validation
 from fer_tf.errors import InputError
+from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
 from fer_tf.text import shown_path
 
@@ -26,6 +27,7 @@ def load_dataset(
     *,
     classes: Sequence[str] | None = None,
     limit: int = 0,
+    faces: str | CropPolicy = "auto",
     seed: int = 0,
     validation_fraction: float = 0.1,
     training: bool = True,
@@ -49,6 +51,11 @@ def load_dataset(
         path: a file or a folder; None for the synthetic faces.
         classes: the classes to keep, renumbered in this order; all if None.
         limit: largest number of images of each split, drawn at random with the classes in their proportions; 0 for all.
+        faces: how the pictures of a folder become crops. `whole` takes each picture as a crop. `detect` takes the
+            largest, most central face of each picture of more than 64 pixels, and leaves out pictures without a face.
+            `auto` decides once for the whole folder, by a sample of 200 pictures: `whole` if none has more than 64
+            pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A recorded policy
+            is used as it is.
         seed: of the random draws of a validation split and of `limit`.
         validation_fraction: part of each class's training rows that becomes validation, in (0, 1).
         training: True to require a training row of every class, and to cut a validation split if there is none; False
@@ -82,7 +89,7 @@ def load_dataset(
         name = dataset.source
     else:
         name = shown_path(Path(path))
-        dataset = dataclasses.replace(read(Path(path), name), source=Path(path).resolve().name)
+        dataset = dataclasses.replace(read(Path(path), name, faces), source=Path(path).resolve().name)
     if classes is not None:
         dataset = select_classes(dataset, classes)
     if len(dataset) == 0:

@@ -10,6 +10,7 @@ from fer_tf.config import Config, config_from_dict
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset
 from fer_tf.errors import InputError
+from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
 
 
@@ -18,7 +19,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         **(dataset.origin or {}),
-        "crop": None,
+        "crop": dataset.crop,
         **public_description(dataset),
     }
 
@@ -54,8 +55,11 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
     source = description["path"] if own else path
     if own and source is not None and not Path(source).exists():
         raise InputError(f"the data of {run.path} is no longer at {source}: say where it is by --data")
+    recorded = description.get("crop") if own or same else None
+    policy = {key: value for key, value in (recorded or {}).items() if key != "num_without_face"}
     dataset = load_dataset(
         source,
+        faces=CropPolicy.from_dict(policy) if policy else "auto",
         classes=description.get("classes"),
         limit=int(description.get("limit") or 0),
         seed=description.get("seed", config.seed),

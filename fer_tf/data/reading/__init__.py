@@ -17,15 +17,17 @@ from fer_tf.data.reading.folders import read_folder
 from fer_tf.data.reading.npz import read_npz
 from fer_tf.data.reading.tables import read_csv
 from fer_tf.errors import InputError
+from fer_tf.faces.policy import CropPolicy
 from fer_tf.text import shown
 
 
-def read(path: Path, name: str) -> Dataset:
+def read(path: Path, name: str, faces: str | CropPolicy = "auto") -> Dataset:
     """Read a data set in any format; the contents of a file decide, not its name.
 
     Args:
         path: a file or a folder.
         name: what messages call it.
+        faces: how the pictures of a folder become crops; the other formats hold crops.
 
     Returns:
         Its rows, with `sha256`.
@@ -34,7 +36,7 @@ def read(path: Path, name: str) -> Dataset:
         InputError: if it is in none of the formats, or anything about it is not as expected.
     """
     if path.is_dir():
-        return read_folder(path, name)
+        return read_folder(path, name, faces)
     if not path.is_file():
         if path.exists():
             raise InputError(f"{name}: neither a regular file nor a folder; give a csv, a .npz or a folder of images")

@@ -1,0 +1,134 @@
+"""How the pictures of a data set become crops: decided once for the whole set, recorded, and used again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fer_tf.errors import InputError
+from fer_tf.faces.crops import CROP_FACTOR, to_grey48
+from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE, Face, find_faces
+from fer_tf.task import MAX_CROP_SIDE
+
+DETECTOR = "YuNet 2023mar"
+NUM_SAMPLED = 200  # pictures that decide
+_FULL_SIDE = 0.6  # a face that spans this part of the picture's shorter side fills it
+_FULL_SHARE = 0.8  # part of the sampled pictures that must be full for the set to be taken as crops
+
+
+@dataclasses.dataclass(frozen=True)
+class CropPolicy:
+    """One way from every picture of a data set to its crop.
+
+    Attributes:
+        faces: `whole` takes each picture as a crop; `detect` takes the largest, most central face of a picture of more
+            than 64 pixels.
+        reason: why, in words.
+        detector: name of the detector; None where none is needed.
+        factor: side of the crop, divided by the mean side of the detector's box.
+        detect_side: longer side to which a larger picture is reduced for the detector, pixels.
+        min_score: bound on the detector's score, in [0, 1].
+        min_size: smallest side of a face, pixels.
+    """
+
+    faces: str
+    reason: str
+    detector: str | None = None
+    factor: float = CROP_FACTOR
+    detect_side: int = DETECT_SIDE
+    min_score: float = MIN_FACE_SCORE
+    min_size: int = MIN_FACE_SIZE
+
+    def crop(self, picture: Image.Image) -> np.ndarray | None:
+        """Return the crop of a picture, uint8 (48, 48); None where no face is found.
+
+        Raises:
+            InputError: if the detector is needed and the `faces` extra is not installed.
+        """
+        if self.faces == "whole":
+            return to_grey48(picture)
+        found = find_faces(picture, detect_side=self.detect_side, min_score=self.min_score, min_size=self.min_size)
+        return most_prominent(found, picture.size).crop if found else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CropPolicy:
+        """Return the policy that `to_dict` described.
+
+        Raises:
+            InputError: if the values are no such description, or that of another detector or crop.
+        """
+        try:
+            policy = cls(**values)
+        except TypeError as error:
+            raise InputError(f"the recorded crop is no policy of fer_tf ({error}): load the data anew") from error
+        if policy.factor != CROP_FACTOR or policy.detector not in (None, DETECTOR) or policy.faces not in FACE_MODES:
+            raise InputError(
+                f"the data was cropped by {policy.detector} with the factor {policy.factor}: this fer_tf has "
+                f"{DETECTOR} and {CROP_FACTOR}; use the fer_tf that recorded it"
+            )
+        return policy
+
+
+def decide(faces: str, pictures: Sequence[Image.Image]) -> CropPolicy:
+    """Decide how the pictures of a data set become crops.
+
+    Args:
+        faces: `auto` to decide by the pictures, else `whole` or `detect`.
+        pictures: a sample of the set.
+
+    Returns:
+        With `auto`, `whole` if every picture has at most 64 pixels a side, or if the largest face spans 60 % of the
+        shorter side or more in 80 % of the pictures; `detect` otherwise.
+
+    Raises:
+        InputError: for another value of `faces`, or if the detector is needed and not installed.
+    """
+    if faces not in FACE_MODES:
+        raise InputError(f"faces {faces!r}: expected one of {', '.join(FACE_MODES)}")
+    if faces != "auto":
+        return CropPolicy(faces, "as asked for", None if faces == "whole" else DETECTOR)
+    if all(max(picture.size) <= MAX_CROP_SIDE for picture in pictures):
+        return CropPolicy(
+            "whole", f"all of {len(pictures)} sampled pictures have at most {MAX_CROP_SIDE} pixels a side"
+        )
+    spans = [_span(picture) for picture in pictures]
+    num_full = sum(span >= _FULL_SIDE for span in spans)
+    words = f"a face spans {_FULL_SIDE:.0%} of the side or more in {num_full} of {len(pictures)} sampled pictures"
+    if num_full >= _FULL_SHARE * len(pictures):
+        return CropPolicy("whole", words)
+    return CropPolicy("detect", words, DETECTOR)
+
+
+def _span(picture: Image.Image) -> float:
+    """Mean side of the most prominent face, as a part of the picture's shorter side; 1 for a picture that is a crop."""
+    if max(picture.size) <= MAX_CROP_SIDE:
+        return 1.0
+    found = find_faces(picture)
+    if not found:
+        return 0.0
+    _, _, width, height = most_prominent(found, picture.size).box
+    return (width + height) / 2 / min(picture.size)
+
+
+def most_prominent(found: Sequence[Face], size: tuple[int, int]) -> Face:
+    """Return the largest, most central face: its area counts less the farther it is from the picture's centre.
+
+    Args:
+        found: at least one face.
+        size: width and height of the picture.
+    """
+
+    def prominence(face: Face) -> float:
+        left, top, width, height = face.box
+        off_centre = np.hypot((left + width / 2) / size[0] - 0.5, (top + height / 2) / size[1] - 0.5)
+        return width * height * (1 - off_centre)
+
+    return max(found, key=prominence)
