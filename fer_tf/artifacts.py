@@ -329,7 +329,7 @@ class RunDirectory:
         return run
 
     @property
-    def is_packed(self) -> bool:
+    def is_bundle(self) -> bool:
         """True if `ship` made the run; its files must keep their checksums."""
         return self.checksums.is_file()
 
@@ -339,7 +339,7 @@ class RunDirectory:
         Raises:
             InputError: if the run is packed.
         """
-        if self.is_packed:
+        if self.is_bundle:
             raise InputError(
                 f"{self.path} is packed, its files are those that {self.checksums.name} names: write elsewhere, "
                 f"into a copy without {self.checksums.name} or, by a command that has it, to an --output"

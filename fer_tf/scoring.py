@@ -192,7 +192,7 @@ def metrics_section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
     return metrics
 
 
-def compare_with_packed(
+def compare_with_bundle(
     run: RunDirectory, path: Path, section: Mapping[str, Any], figures: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """Compare new figures with those that a packed folder holds; return a line for each split.

@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
     own = directory if directory and path.parent.resolve() == directory.path.resolve() else None
-    packed = own if own and own.is_packed else None
-    kept_in = own if is_of_run and not packed else None
-    known = packed or kept_in
+    bundle = own if own and own.is_bundle else None
+    kept_in = own if is_of_run and not bundle else None
+    known = bundle or kept_in
     metrics = read_json(known.metrics) if known and known.metrics.is_file() else {}
     section = scoring.metrics_section(metrics, path)
 
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
         section.update(figures)
         write_json(kept_in.metrics, metrics)
         print(f"Wrote {kept_in.metrics}")
-    if packed:
-        print(scoring.compare_with_packed(packed, path, section, figures))
+    if bundle:
+        print(scoring.compare_with_bundle(bundle, path, section, figures))
     if args.output:
         about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
         write_json(args.output, {**about, "splits": figures})

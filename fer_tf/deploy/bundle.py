@@ -55,25 +55,25 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}; choose a folder that can be written to") from error
     with whole as temporary:
-        packed = RunDirectory(Path(temporary) / output.name)  # the report's title is the folder's name
-        packed.path.mkdir()
+        bundle = RunDirectory(Path(temporary) / output.name)  # the report's title is the folder's name
+        bundle.path.mkdir()
         for path in copied:
-            shutil.copyfile(path, packed.path / path.name)
-        write_json(packed.config, _without_paths(read_json(run.config)))
+            shutil.copyfile(path, bundle.path / path.name)
+        write_json(bundle.config, _without_paths(read_json(run.config)))
         data = _without_paths(read_json(run.data))
-        write_json(packed.data, {**data, "command": _public_command(data.get("command"))})
+        write_json(bundle.data, {**data, "command": _public_command(data.get("command"))})
         metrics = read_json(run.metrics)
-        write_json(packed.metrics, {**metrics, "command": _public_command(metrics.get("command"))})
-        write_report(packed, faces=False)
-        facts = read_facts(packed)
+        write_json(bundle.metrics, {**metrics, "command": _public_command(metrics.get("command"))})
+        write_report(bundle, faces=False)
+        facts = read_facts(bundle)
         fer2013 = _holds_fer2013(run, facts)
         card = model_card(facts, quantization, fer2013=fer2013)
-        write_text(packed.model_card, to_markdown(f"Model card: {output.name}", card, {}))
+        write_text(bundle.model_card, to_markdown(f"Model card: {output.name}", card, {}))
         if needs_weights_licence(facts.config.get("weights"), fer2013=fer2013):
-            write_text(packed.weights_licence, WEIGHTS_LICENCE)
-        write_text(packed.checksums, checksums(packed))
+            write_text(bundle.weights_licence, WEIGHTS_LICENCE)
+        write_text(bundle.checksums, checksums(bundle))
         try:
-            packed.path.rename(output)
+            bundle.path.rename(output)
         except OSError as error:
             raise InputError(f"cannot write {output}: {error.strerror}") from error
     return RunDirectory(output).files()
