@@ -1,4 +1,4 @@
-"""From a .tflite or .keras to predictions; a .tflite needs no TensorFlow."""
+"""Predictions of a .tflite or .keras; a .tflite needs no TensorFlow."""
 
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.contract import check_tflite

@@ -1,4 +1,4 @@
-"""Checks that a .tflite keeps fer_tf's contract, before the interpreter sees it."""
+"""Checks a .tflite against fer_tf's contract before the interpreter opens it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fer_tf.text import shown
 _IDENTIFIER = b"TFL3"
 _FOREIGN = "it is not a model of fer_tf"
 _MAX_OPERATOR_CODES = 1000  # the schema has about 200 builtin operators
-_MAX_AXES = 8  # LiteRT's own limit
-# Damage makes the generated accessors raise these: reads outside the buffer, and offsets that no offset can be.
+_MAX_AXES = 8  # of a tensor; LiteRT has no kernels for more
+# The generated accessors raise these for damage: a read outside the buffer, a negative or too large offset.
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError)
 
 
@@ -24,13 +24,13 @@ def check_tflite(content: bytes, name: str) -> int:
 
     Args:
         content: the file's bytes.
-        name: what the error message calls it.
+        name: the file's name in error messages.
 
     Returns:
         The number of classes.
 
     Raises:
-        InputError: with the part of the contract that the file breaks.
+        InputError: if the file breaks the contract; the message says where.
     """
     if not content:
         raise InputError(f"{name} is empty: copy or export it again")
@@ -45,7 +45,7 @@ def check_tflite(content: bytes, name: str) -> int:
 
 
 def _check_structure(content: bytes, name: str) -> int:
-    from ai_edge_litert import schema_py_generated as schema  # 20,000 lines: only for who opens a .tflite
+    from ai_edge_litert import schema_py_generated as schema  # imported here: 20,000 lines that a .keras does not need
 
     model = schema.Model.GetRootAs(content)
     for index in range(_bounded(model.OperatorCodesLength(), _MAX_OPERATOR_CODES)):
@@ -84,14 +84,14 @@ def _check_structure(content: bytes, name: str) -> int:
 
 
 def _bounded(length: int, most: int) -> int:
-    """The length, if a vector can have it: the accessors take whatever number stands in the file."""
+    """The length of a vector, refused if it is above `most`: the accessors return any number that the file has."""
     if length > most:
         raise IndexError
     return length
 
 
 def _vector(values: Any) -> np.ndarray:
-    """A vector's numbers, a view that NumPy has checked against the buffer; the accessor gives 0 for no vector."""
+    """A vector's numbers; NumPy has checked its length against the buffer. A missing vector, 0 here, becomes empty."""
     return values if isinstance(values, np.ndarray) else np.empty(0, np.int32)
 
 

@@ -19,7 +19,7 @@ _BATCH_SIZE = 64
 
 
 class KerasPredictor:
-    """A Keras model with the preprocessing of grey crops in front; may be used from several threads."""
+    """A Keras model with the preprocessing of grey crops in front. Several threads may use it."""
 
     def __init__(self, model: keras.Model, metadata: Mapping[str, Any], *, name: str = "the model") -> None:
         """Build the network that takes grey crops.
@@ -28,11 +28,11 @@ class KerasPredictor:
 
         Args:
             model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes).
-            metadata: what the model says about itself, with `class_names`.
-            name: what the error message calls it.
+            metadata: the model's, with `class_names`.
+            name: the model's name in error messages.
 
         Raises:
-            InputError: if the model's output does not fit its class names.
+            InputError: if the model's output does not match its class names.
         """
         import keras
 
@@ -48,7 +48,7 @@ class KerasPredictor:
         self._lock = threading.Lock()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of grey crops, predicted in batches.
+        """Return probabilities of grey crops, predicted in batches.
 
         Args:
             images: uint8 (n, 48, 48), pixel values in [0, 255].

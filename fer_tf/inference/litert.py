@@ -25,20 +25,20 @@ from fer_tf.task import IMAGE_SIZE
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-_MAX_CHUNK = 32  # images that a thread takes at a time: threads of unequal speed then end together
-_MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # 32-bit signed offsets: no flatbuffer is larger
+_MAX_CHUNK = 32  # images that a thread takes at a time; small, so that threads of unequal speed end together
+_MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # its offsets are signed 32-bit numbers
 
 
 class LiteRTPredictor:
-    """A .tflite of fer_tf under the LiteRT interpreter; may be used from several threads at once."""
+    """A .tflite of fer_tf in the LiteRT interpreter. Several threads may use it at once."""
 
     def __init__(self, content: bytes, *, name: str = "model.tflite", num_threads: int | None = None) -> None:
         """Check the model and start the first interpreter.
 
         Args:
             content: the bytes of a .tflite that fer_tf wrote.
-            name: what error messages call it.
-            num_threads: how many images it works on at the same time; the processor's cores, within reason, if None.
+            name: the file's name in error messages.
+            num_threads: images predicted at the same time; `default_num_threads()` if None.
 
         Raises:
             InputError: if the model breaks fer_tf's contract.
@@ -61,7 +61,7 @@ class LiteRTPredictor:
             self._idle.put(self._start())
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities of grey crops; a batch is spread over the threads.
+        """Return probabilities of grey crops; the threads share a batch.
 
         Args:
             images: uint8 (n, 48, 48), pixel values in [0, 255].
@@ -107,7 +107,7 @@ class LiteRTPredictor:
         return interpreter
 
     def _threads(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # a single prediction starts faster without it
+        from concurrent.futures import ThreadPoolExecutor  # imported here: a single prediction starts faster without
 
         with self._lock:
             if self._executor is None:
@@ -116,7 +116,7 @@ class LiteRTPredictor:
 
 
 class _Interpreter:
-    """One LiteRT interpreter on one thread. Invoking it releases Python's lock, so several run side by side."""
+    """A LiteRT interpreter with one thread. `invoke` releases Python's lock, so several of them run in parallel."""
 
     def __init__(self, content: bytes, name: str) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -126,7 +126,7 @@ class _Interpreter:
             self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._output = self._interpreter.get_output_details()[0]["index"]
-            self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # some damage shows when the operators run
+            self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # finds damage that shows only when operators run
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
             raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
@@ -142,9 +142,10 @@ _native_log_lock = threading.Lock()
 
 @contextlib.contextmanager
 def without_native_log() -> Iterator[None]:
-    """Sends the process's stderr nowhere: LiteRT writes to it from C++, by no logger, when a model is first opened.
+    """Discard the process's stderr, to which LiteRT's C++ code writes when a model is first opened.
 
-    Not for the interpreters that threads start later: they are silent, and other threads' messages would be lost.
+    Do not use it for interpreters that threads start later: they write nothing there, and messages of other threads
+    would be lost.
     """
     with _native_log_lock:
         try:
@@ -180,7 +181,7 @@ def read_tflite(path: Path) -> bytes:
 
 
 def _check_sha256(content: bytes, metadata: dict[str, Any], name: str) -> None:
-    """Compares the flatbuffer, the part before the appended archive, with the metadata's digest, if there is one."""
+    """Compare the flatbuffer (the bytes before the archive) with the digest in the metadata, if there is one."""
     if (expected := metadata.get("flatbuffer_sha256")) is None:
         return
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

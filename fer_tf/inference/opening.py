@@ -17,8 +17,8 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
 
     Args:
         path: a .tflite (needs the light install only) or a .keras (needs the `train` extra).
-        num_threads: how many images a .tflite works on at the same time; the processor's cores, within reason, if None.
-            A .keras leaves this to Keras.
+        num_threads: images that a .tflite predicts at the same time; `default_num_threads()` if None. Ignored for a
+            .keras.
 
     Returns:
         The model with its class names and metadata.

@@ -1,4 +1,4 @@
-"""What every opened model offers: names, metadata, and probabilities of grey crops."""
+"""The interface of an opened model: class names, metadata, and probabilities of grey crops."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE
 
-_MAX_DEFAULT_THREADS = 8  # each thread's interpreter keeps its own packed copy of the weights, 16 MB for a float B0
+_MAX_DEFAULT_THREADS = 8  # each interpreter has its own packed copy of the weights, 16 MB for a float B0
 
 
 class Predictor(Protocol):
-    """What `open_model` returns for either kind of file."""
+    """A model that `open_model` opened, or that was made from memory."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -24,25 +24,25 @@ class Predictor(Protocol):
     def metadata(self) -> dict[str, Any]: ...
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 (n, classes), of grey crops, uint8 (n, 48, 48)."""
+        """Return probabilities, float32 (n, classes), of grey crops, uint8 (n, 48, 48)."""
         ...
 
 
 def default_num_threads() -> int:
-    """Threads that a prediction uses when nobody says: the cores that this process may run on, within reason."""
+    """Return the number of threads if none is given: the cores that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MAX_DEFAULT_THREADS)
 
 
 def rank(probabilities: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, float]]:
-    """Class names with their scores, the most likely first.
+    """Return class names with their scores, the most likely first.
 
     Args:
         probabilities: float (classes,).
-        class_names: one name a class.
+        class_names: one name for each class.
 
     Returns:
-        (name, score) pairs; classes of equal score keep their order.
+        (name, score) pairs; classes with equal scores keep their order.
     """
     order = np.argsort(-probabilities, kind="stable")
     return [(class_names[index], float(probabilities[index])) for index in order]
