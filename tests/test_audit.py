@@ -245,13 +245,13 @@ Exact duplicates (all pixels equal)
   groups of copies: 1 (largest 3)
   groups with conflicting labels: 1
     calm / a long name: 1
-  test images that also stand in train: 1
+  test images that are also in train: 1
 
 Near duplicates: """
         + audit_module.NEAR_METHOD
         + """
   within train: 0 (0 with another label)
   within test: 0 (0 with another label)
-  test images with a near twin in train: 0 (0 with another label)
+  test images with a near duplicate in train: 0 (0 with another label)
 """
     )

@@ -33,17 +33,17 @@ def test_every_sentence_of_an_analysis():
         "100, 20.0 %); sad is taken for happy (10 of 100, 10.0 %); happy is taken for sad (5 of 200, 2.5 %); happy is "
         "taken for neutral (5 of 200, 2.5 %).",
         "Best recognised: happy (95.0 % of the images); worst: disgust (40.0 %).",
-        "Sad against neutral, the pair most often exchanged: sad is taken for neutral (30 of 100, 30.0 %); neutral is "
+        "Sad against neutral, the pair confused most often: sad is taken for neutral (30 of 100, 30.0 %); neutral is "
         "taken for sad (20 of 100, 20.0 %). Together 50 of the 81 errors (61.7 %).",
-        "Disgust, the rarest class, has 50 training images (2.5 %) and stands here 10 times, of which 4 are recognised "
-        "(40.0 %; 95 % interval 16.8 % to 68.7 %: one image more or less moves the figure by 10.0 points). It is "
-        "predicted 5 times and right 4 times of these (80.0 %). It is most often taken for happy (3 of 10, 30.0 %).",
+        "Disgust, the rarest class, has 50 training images (2.5 %) and occurs 10 times here; 4 of these are "
+        "recognised (40.0 %; 95 % interval 16.8 % to 68.7 %; a single image changes the figure by 10.0 points). It is "
+        "predicted 5 times, 4 times correctly (80.0 %). It is most often taken for happy (3 of 10, 30.0 %).",
         "Predicted more often than they occur: neutral (111 for 100 images). "
         "Predicted less often than they occur: sad (87 for 100 images), disgust (5 for 10 images).",
         "Class weights (balanced) counted an image of disgust 10.00 times and one of happy 0.50 times. In the matrix "
         "the classes weighted above 1 are predicted 116 times for 110 images, and 71.8 % of these are recognised; the "
         "classes weighted at or below 1 are predicted 294 times for 300 images, and 83.3 % of these are recognised. "
-        "What the weights changed needs a second run without them beside this one.",
+        "To see what the weights changed, compare this run with one without them.",
     ]
 
 
@@ -52,10 +52,10 @@ def test_weights_in_words():
     roots = confusion_analysis(result, class_weights="sqrt", train_counts=[500, 50, 450, 1000])[-1]
     assert roots.startswith("Class weights (sqrt) counted an image of disgust 3.16 times and one of happy 0.71 times.")
     assert confusion_analysis(result)[-1] == (
-        "The loss was not weighted by class, so that rare classes count in it as seldom as they occur."
+        "The loss was not weighted by class, so a class counts in it as often as it occurs."
     )
     assert confusion_analysis(result, class_weights="balanced")[-1] == (
-        "The loss was weighted by class (balanced); the training counts are not at hand to say by how much."
+        "The loss was weighted by class (balanced); the training counts are missing to say by how much."
     )
 
 
@@ -66,26 +66,26 @@ def test_other_classes_get_the_same_analysis_without_the_emotions():
         "The most frequent confusions: awake is taken for tired (2 of 10, 20.0 %); tired is taken for awake (1 of 10, "
         "10.0 %).",
         "Best recognised: tired (90.0 % of the images); worst: awake (80.0 %).",
-        "Awake against tired, the pair most often exchanged: awake is taken for tired (2 of 10, 20.0 %); tired is "
+        "Awake against tired, the pair confused most often: awake is taken for tired (2 of 10, 20.0 %); tired is "
         "taken for awake (1 of 10, 10.0 %). Together 3 of the 3 errors (100.0 %).",
-        "Awake, the rarest class, stands here 10 times, of which 8 are recognised (80.0 %; 95 % interval 49.0 % to "
-        "94.3 %: one image more or less moves the figure by 10.0 points). It is predicted 9 times and right 8 times of "
-        "these (88.9 %). It is most often taken for tired (2 of 10, 20.0 %).",
+        "Awake, the rarest class, occurs 10 times here; 8 of these are recognised (80.0 %; 95 % interval 49.0 % to "
+        "94.3 %; a single image changes the figure by 10.0 points). It is predicted 9 times, 8 times correctly "
+        "(88.9 %). It is most often taken for tired (2 of 10, 20.0 %).",
         "Every class is predicted about as often as it occurs (within 10 %).",
-        "The loss was not weighted by class, so that rare classes count in it as seldom as they occur.",
+        "The loss was not weighted by class, so a class counts in it as often as it occurs.",
     ]
 
 
 def test_sad_against_neutral_stands_beside_a_more_frequent_pair_under_any_spelling():
     points = confusion_analysis(result_of([[5, 9, 0], [8, 5, 0], [1, 0, 9]], ("Anger", "Sadness", "neutral")))
-    assert points[3].startswith("Anger against Sadness, the pair most often exchanged: ")
+    assert points[3].startswith("Anger against Sadness, the pair confused most often: ")
     assert points[4] == "Sadness against neutral: neither is ever taken for the other."
 
 
 def test_disgust_has_its_words_where_another_class_is_rarer():
     points = confusion_analysis(result_of([[5, 5, 0], [1, 7, 2], [0, 1, 2]], ("happy", "disgust", "fear")))
-    assert sum(point.startswith("Fear, the rarest class, stands here 3 times") for point in points) == 1
-    assert sum(point.startswith("Disgust stands here 10 times") for point in points) == 1
+    assert sum(point.startswith("Fear, the rarest class, occurs 3 times here") for point in points) == 1
+    assert sum(point.startswith("Disgust occurs 10 times here") for point in points) == 1
 
 
 def test_classes_never_predicted_or_absent():
@@ -93,10 +93,10 @@ def test_classes_never_predicted_or_absent():
         result_of([[0, 4, 0], [0, 6, 0], [0, 0, 0]], ("sad", "happy", "disgust")), train_counts=[40, 60, 1]
     )
     text = "\n".join(points)
-    assert "Sad, the rarest class, has 40 training images (39.6 %) and stands here 4 times, of which 0 are" in text
+    assert "Sad, the rarest class, has 40 training images (39.6 %) and occurs 4 times here; 0 of these are" in text
     assert "Best recognised: happy (100.0 % of the images); worst: sad (0.0 %)." in points
     assert "It is never predicted. It is most often taken for happy (4 of 4, 100.0 %)." in text
-    assert "Disgust has 1 training images (1.0 %) and has no image here, so nothing can be said about it." in text
+    assert "Disgust has 1 training image (1.0 %) and has no image here, so nothing can be said about it." in text
     assert "Predicted more often than they occur: happy (10 for 6 images)." in text
     assert "Predicted less often than they occur: sad (0 for 4 images)." in text
 

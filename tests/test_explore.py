@@ -36,7 +36,7 @@ def test_prints_the_findings_and_writes_nothing_without_an_output(npz, capsys, t
     assert explore.main(["--data", str(npz)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Data: faces.npz, 9 images\n")
-    assert "  test images that also stand in train: 1\n" in out
+    assert "  test images that are also in train: 1\n" in out
     assert "synthetic" not in out
     assert list(tmp_path.iterdir()) == [npz]
 
@@ -101,13 +101,14 @@ def test_embedded_faces_are_called_synthetic(monkeypatch, capsys, tmp_path):
 
 
 def test_figures_of_synthetic_faces_say_so(monkeypatch, tmp_path):
-    from fer_tf import report
+    from fer_tf.artifacts import RunDirectory
     from fer_tf.report import plots
+    from fer_tf.report.writing import write_audit
 
     titles = []
     to_png = plots.to_png
     monkeypatch.setattr(plots, "to_png", lambda figure: titles.append(figure.get_suptitle()) or to_png(figure))
-    report.write_audit(synthetic.make_synthetic(28, 0, 0), report.RunDirectory(tmp_path))
+    write_audit(synthetic.make_synthetic(28, 0, 0), RunDirectory(tmp_path))
     assert titles == ["Synthetic faces"] * len(FIGURES)
 
 

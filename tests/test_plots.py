@@ -145,5 +145,5 @@ def test_same_figure_same_bytes():
 
 def test_no_pyplot():
     """pyplot keeps figures alive and may want a display."""
-    code = "import sys, fer_tf.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, fer_tf.report.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -153,11 +153,11 @@ def test_figures_are_those_of_the_files(full_run):
         assert f"| {title} | as saved | {after['ece']:.4f} |" in text
     assert "| train | 90.0 % | 0.500 |" in text
     assert "| majority class | 35.0 % |" in text
-    assert "All of this section is the saved Keras model on test." in text
+    assert "This section describes the saved Keras model on test." in text
     assert (
-        "A temperature of 1.250 was fitted on validation (selection split) and folded into the head's weights, so that "
-        "the Keras model and every exported file give the same scores. Judged by likelihood, the scores before were "
-        "overconfident.\n"
+        "A temperature of 1.250 was fitted on validation (selection split) and folded into the head's weights, so the "
+        "Keras model and every exported file give the same scores. By likelihood, the scores were overconfident "
+        "before.\n"
     ) in text
     found = metrics["keras"]["test"]
     sides = [(found[key]["ece"], found[key]["nll"]) for key in ("calibration_before", "calibration")]
@@ -171,7 +171,7 @@ def test_figures_are_those_of_the_files(full_run):
     assert "    fer-tf train --data faces.csv\n" in text
     assert "| Processor | Example 3000 |" in text and "| keras | 3.15.1 |" in text
     assert "| image_size | 64 | side of the network's input" in text
-    assert "4 of these images also stand in the training data" in text
+    assert "4 of these images are also in the training data" in text
 
 
 def test_the_selection_split_is_never_named_alone(full_run):
@@ -271,7 +271,7 @@ def test_exported_files_side_by_side(copied_run):
 | float16 .tflite on b.npz | - | 30.0 % | 0.200 | - | - | - | - | - | - |
 | dynamic, tried and not kept | 0.45 MB | 20.0 % | 0.100 | - | - | -2.50 (-7.50 to +2.50) | 90.0 % | - | 2.00 ms |"""
     )
-    assert "Times are medians of one prediction on Example 3000; another processor has others." in text
+    assert "Times are medians of one prediction on Example 3000; they differ on other processors." in text
     assert "on the same images; the comparison with Keras is on validation (selection split):\n" in text
     assert "Exported, it reaches 50.0 % as float32 .tflite and 45.0 % as int8 .tflite on the same images." in text
     del metrics["keras"]["test"], metrics["tflite"]
@@ -306,7 +306,7 @@ def test_training_figures_are_explained(copied_run):
         ({"class_weights": "none"}, "with augmentation and dropout."),
         (
             {"label_smoothing": 0.1, "mixup": 0.2},
-            "the training loss has label smoothing, class weights and mixed images in it, the validation loss has not.",
+            "the training loss includes label smoothing, class weights and mixed images, the validation loss does not.",
         ),
     ):
         write_json(copied_run.config, {**settings, **changes})
@@ -354,7 +354,8 @@ def test_a_run_can_be_repeated_whatever_command_ended_it(copied_run):
     write_report(run)
     assert (
         "The run was resumed; its last command was:\n\n    fer-tf train --resume runs/full\n\n"
-        "The same from the start, with the settings of this folder, called beside it:\n\n"
+        "To train the model again from the start with the settings of this folder, run this in the folder that "
+        "contains it:\n\n"
         "    fer-tf train --config run/config.json --data faces.csv --classes sad,neutral --limit 50\n"
     ) in text_of(run)
     write_json(run.data, {"path": None, "source": "synthetic faces"})
@@ -370,7 +371,10 @@ def test_what_a_repetition_needs_besides_the_data_is_named(copied_run):
     settings = {"weights": "/somewhere/start.keras", "teachers": ["/somewhere/runs/one", "two.tflite"]}
     write_json(run.config, {**json.loads(run.config.read_text()), **settings})
     write_report(run)
-    assert "It also needs start.keras, one, two.tflite, from which it starts or which teach it" in text_of(run)
+    assert (
+        "It also needs these files, which are not in this folder: start.keras (initial weights), one (teacher), "
+        "two.tflite (teacher). Change their paths in config.json.\n"
+    ) in text_of(run)
 
 
 def test_conclusion_names_the_split_of_each_figure(full_run):
@@ -402,8 +406,8 @@ def test_synthetic_runs_say_so_in_title_and_figures(tmp_path):
 def test_a_run_without_a_test_split_says_what_that_means(tmp_path):
     run = make_run(tmp_path / "run", test_split=False)
     write_report(run)
-    assert "All of this section is the saved Keras model on validation (selection split)." in text_of(run)
-    assert "The data had no test split, so no figure here is free of this." in text_of(run)
+    assert "This section describes the saved Keras model on validation (selection split)." in text_of(run)
+    assert "The data had no test split, so this is true of every figure here." in text_of(run)
 
 
 def test_what_a_run_lacks_is_said_plainly(tmp_path):
@@ -423,15 +427,16 @@ def test_what_a_run_lacks_is_said_plainly(tmp_path):
         "The run has no evaluated model, so there is nothing to conclude yet.",
     ):
         assert sentence in text
+    assert "| Model | EfficientNet-B0, input 64x64 pixels |\n\n" in text  # the only row of the overview
     assert "![" not in text and "<img" not in run.report_html.read_text(encoding="utf-8")
 
 
 def test_data_audit_in_words(copied_run):
     run = copied_run
     write_report(run)
-    assert "- All 92 images are different.\n- No image of one split has an exact or near copy in another.\n" in text_of(
-        run
-    )
+    assert (
+        "- All 92 images are different.\n- No image of one split has an exact or near duplicate in another.\n"
+    ) in text_of(run)
     findings = json.loads(run.audit.read_text())
     findings["exact"].update(
         unique=80, groups=5, largest=3, conflicting=2, conflicts=[{"labels": ["sad", "neutral"], "groups": 2}]
@@ -444,8 +449,8 @@ def test_data_audit_in_words(copied_run):
         "- Of 92 images 80 are different; 5 of them occur more than once (the most frequent 3 times).\n"
         "- 2 groups of copies carry different labels (most often sad and neutral: 2): no model can be right about all "
         "of them.\n"
-        "- 4 validation images (10.0 %) also stand in train.\n"
-        "- 3 further test images have a near twin in train, of which 1 with another label.\n"
+        "- 4 validation images (10.0 %) are also in train.\n"
+        "- 3 further test images have a near duplicate in train, 1 of them with another label.\n"
     ) in text_of(run)
 
 

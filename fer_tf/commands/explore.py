@@ -10,7 +10,7 @@ from fer_tf.commands.common import add_faces_argument, parse_classes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument(
         "--data",
         metavar="PATH",
@@ -25,19 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Audits, prints the findings, and writes them where an output folder is given."""
+    """Print the findings; write them if an output folder is given."""
     from fer_tf.data.audit import audit, audit_text
+    from fer_tf.data.loading import load_dataset
 
-    if args.data is None:
-        from fer_tf.data.synthetic import make_synthetic
-
-        dataset = make_synthetic()
-        if args.classes:
-            dataset = dataset.select(args.classes)
-    else:
-        from fer_tf.data.loading import load_dataset
-
-        dataset = load_dataset(args.data, classes=args.classes, faces=args.faces, training=False)
+    dataset = load_dataset(args.data, classes=args.classes, faces=args.faces, training=False)
     if args.output is None:
         print(audit_text(audit(dataset)), end="")
         return 0
@@ -53,5 +45,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("explore", __doc__, add_arguments, run, argv)

@@ -1,4 +1,4 @@
-"""Writes the training report of a run (report.md and report.html) from the files in its directory."""
+"""Writes the training report of a run (report.md and report.html) from the files in its folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fer_tf.cli import run_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--run", metavar="DIR", required=True, help="a folder that `train` made")
     parser.add_argument("--no-faces", action="store_true", help="leave out the pictures that show faces of the data")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes both files and prints where they are."""
+    """Write both files and print their paths."""
     directory = RunDirectory.open(args.run)
     directory.check_open()
 
@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     return run_command("report", __doc__, add_arguments, run, argv)

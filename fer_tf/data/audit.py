@@ -1,5 +1,5 @@
-"""What a data set holds before anything is trained on it: class balance, grey values, blank images, exact and near
-duplicates within and across splits, and copies that carry different labels. NumPy only.
+"""Audit of a data set: class balance, grey values, blank images, exact and near duplicates within and across splits,
+and copies that carry different labels. NumPy only.
 """
 
 from __future__ import annotations
@@ -15,59 +15,59 @@ import numpy as np
 from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE, SPLITS
+from fer_tf.text import quantity
 
 logger = logging.getLogger(__name__)
 
-# Two different images count as near duplicates from this correlation of their pixels on. Samples of FER-2013's pairs
-# from 0.92 up all show the same photograph (re-encoded, re-cropped, watermarked); below that, faces that are merely
-# alike begin to mix in.
+# Two different images are near duplicates if the correlation of their pixels is at least this. In FER-2013, samples of
+# pairs above 0.92 all show the same photograph (re-encoded, re-cropped, watermarked); below that, some show different
+# faces that only look alike.
 NEAR_CORRELATION = 0.95
-# The search compares block means of this many pixels a side. Averaging removes noise, so their correlation is hardly
-# ever below that of the pixels (of FER-2013's pairs from 0.95 up: never below 0.968), and it is 16 times cheaper.
+# The search compares images of this many block means a side, which is 16 times cheaper. Averaging removes noise, so
+# their correlation is rarely below that of the pixels (never below 0.968 for FER-2013's pairs above 0.95).
 SEARCH_SIZE = 12
 NEAR_METHOD = (
-    f"the image with the most similar {SEARCH_SIZE}x{SEARCH_SIZE} block means is looked up among all others, and "
-    f"counts as a near duplicate if the correlation of all {IMAGE_SIZE**2:,} pixels is at least {NEAR_CORRELATION}; "
-    "exact copies count once, blank images are left out"
+    f"each image is compared with the one whose {SEARCH_SIZE}x{SEARCH_SIZE} block means are most similar; the two are "
+    f"near duplicates if the correlation of all {IMAGE_SIZE**2:,} pixels is at least {NEAR_CORRELATION}; exact copies "
+    "count once, blank images are left out"
 )
-# Images that hardly show a face: bounds on the mean and on the standard deviation of an image's grey values.
-_ORIGINALS_SHOWN = 5
+# Bounds on the mean and on the standard deviation of an image's grey values; outside them a face is hardly visible.
 DARK_BELOW = 40
 BRIGHT_ABOVE = 215
 FLAT_BELOW = 15
-
-_BLOCK = 512  # images compared with all others at a time: bounds the memory
+_ORIGINALS_SHOWN = 5
+_BLOCK = 512  # images that are compared with all others at a time; limits the memory
 
 
 def image_hashes(images: np.ndarray) -> list[str]:
-    """Fingerprints that are equal exactly where two images are.
+    """Return fingerprints; two are equal if and only if the images are.
 
     Args:
         images: uint8 (n, 48, 48), grey.
 
     Returns:
-        For each image the SHA-256 of its 2,304 raw bytes in hexadecimal.
+        For each image the SHA-256 of its 2,304 bytes, in hexadecimal.
     """
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in np.asarray(images, dtype=np.uint8)]
 
 
 def audit(dataset: Dataset) -> dict[str, Any]:
-    """All findings on a data set, ready for JSON. Nothing is rounded: rounding twice would show another digit.
+    """Audit a data set. The findings are not rounded, because rounding twice can change the last digit.
 
     Args:
-        dataset: faces as images or as pixel strings, which are decoded here; at least one.
+        dataset: faces as images or as pixel strings; at least one.
 
     Returns:
-        `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution, channels; range, mean and standard
-        deviation of the pixel values); `bounds` (from where on an image is called dark, bright or flat); `splits` (for
-        each: counts, shares, imbalance, brightness and contrast by class, blank images, surplus copies); `exact` and
-        `near` (duplicates over all rows and from split to split).
+        A dict that JSON can hold: `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution,
+        channels; range, mean and standard deviation of the pixel values); `bounds` (beyond which an image is called
+        dark, bright or flat); `splits` (for each: counts, shares, imbalance, brightness and contrast by class, blank
+        images, surplus copies); `exact` and `near` (duplicates over all rows and between splits).
 
     Raises:
         InputError: if the data set has no image.
     """
     if len(dataset) == 0:
-        raise InputError(f"{dataset.source or 'the data set'} has no image: nothing to audit")
+        raise InputError(f"{dataset.source or 'the data set'} has no image: expected at least one to audit")
     logger.info("audit 1/4: decoding %s images", f"{len(dataset):,}")
     images = dataset.decoded().images
     assert images is not None
@@ -78,13 +78,11 @@ def audit(dataset: Dataset) -> dict[str, Any]:
     flat = images.reshape(len(images), -1)
     brightness, contrast = _grey_values(flat)
     blank = flat.min(axis=1) == flat.max(axis=1)
-    # Of all pixels together, from the images' own means and variances.
-    mean = brightness.mean()
-    std = np.sqrt(np.square(contrast).mean() + brightness.var())
+    std = np.sqrt(np.square(contrast).mean() + brightness.var())  # of the pixels of all images together
 
     logger.info("audit 3/4: exact duplicates")
     number: dict[str, int] = {}
-    # (n,): the same number exactly where two images are the same
+    # (n,): two images have the same number if and only if they are equal
     identity = np.array([number.setdefault(digest, len(number)) for digest in image_hashes(images)])
 
     logger.info("audit 4/4: near duplicates among %s different images", f"{len(number):,}")
@@ -101,7 +99,7 @@ def audit(dataset: Dataset) -> dict[str, Any]:
             "bits": 8 * images.itemsize,
             "minimum": int(flat.min()),
             "maximum": int(flat.max()),
-            "mean": float(mean),
+            "mean": float(brightness.mean()),
             "std": float(std),
             "originals": dict(dataset.originals),
         },
@@ -124,14 +122,14 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
 
 def originals_text(originals: dict[str, int]) -> str:
-    """Sizes and colours that the files of a folder had, the most frequent first: `48x48 grey (12), ...`."""
+    """Format the sizes and colours of a folder's files, the most frequent first: `48x48 grey (12), ...`."""
     shown = [f"{form} ({count:,})" for form, count in list(originals.items())[:_ORIGINALS_SHOWN]]
     others = sum(list(originals.values())[_ORIGINALS_SHOWN:])
     return ", ".join([*shown, f"{others:,} of other forms"] if others else shown)
 
 
 def audit_text(findings: dict[str, Any]) -> str:
-    """The findings of `audit` as lines of text.
+    """Format the findings of `audit`.
 
     Args:
         findings: what `audit` returned, or the same read back from JSON.
@@ -139,7 +137,7 @@ def audit_text(findings: dict[str, Any]) -> str:
     image, splits, exact, near, bounds = (findings[key] for key in ("image", "splits", "exact", "near", "bounds"))
     synthetic = " (synthetic faces, drawn by a program)" if findings["synthetic"] else ""
     lines = [
-        f"Data: {findings['source']}{synthetic}, {_images(findings['count'])}",
+        f"Data: {findings['source']}{synthetic}, {quantity(findings['count'], 'image')}",
         f"  every image {image['width']}x{image['height']} pixels, {image['channels']} channel (grey), "
         f"{image['bits']} bits; values {image['minimum']} to {image['maximum']}, "
         f"mean {image['mean']:.1f}, standard deviation {image['std']:.1f}",
@@ -152,7 +150,7 @@ def audit_text(findings: dict[str, Any]) -> str:
         balance = f"largest class {ratio:.1f} times the smallest" if ratio else "a class has no image"
         lines += [
             "",
-            f"{split}: {_images(found['count'])}, {balance}",
+            f"{split}: {quantity(found['count'], 'image')}, {balance}",
             f"  {'class':{width}}  images   share  brightness  contrast",
         ]
         for name, count, share, brightness, contrast in zip(
@@ -178,7 +176,7 @@ def audit_text(findings: dict[str, Any]) -> str:
         f"  groups of copies: {exact['groups']:,} (largest {exact['largest']})",
         f"  groups with conflicting labels: {exact['conflicting']:,}",
         *(f"    {' / '.join(conflict['labels'])}: {conflict['groups']}" for conflict in exact["conflicts"]),
-        *(f"  {pair['split']} images that also stand in {pair['in']}: {pair['images']:,}" for pair in exact["across"]),
+        *(f"  {pair['split']} images that are also in {pair['in']}: {pair['images']:,}" for pair in exact["across"]),
         "",
         f"Near duplicates: {near['method']}",
         *(
@@ -186,7 +184,7 @@ def audit_text(findings: dict[str, Any]) -> str:
             for found in near["within"]
         ),
         *(
-            f"  {found['split']} images with a near twin in {found['in']}: {found['images']:,} "
+            f"  {found['split']} images with a near duplicate in {found['in']}: {found['images']:,} "
             f"({found['conflicting']:,} with another label)"
             for found in near["across"]
         ),
@@ -194,14 +192,10 @@ def audit_text(findings: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"
-
-
 def _grey_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each image's pixels: float64 (n,) twice, from uint8 (n, 2304)."""
+    """Mean and standard deviation of each image's pixels: twice float64 (n,), from uint8 (n, 2304)."""
     total = flat.sum(axis=1, dtype=np.int64)
-    # einsum sums the products in the wide type without a wide copy of all images
+    # einsum sums in the wide type without a wide copy of all images.
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64)
     mean = total / flat.shape[1]
     return mean, np.sqrt(np.maximum(squares / flat.shape[1] - mean**2, 0))
@@ -210,7 +204,7 @@ def _grey_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _class_findings(
     labels: np.ndarray, brightness: np.ndarray, contrast: np.ndarray, *, num_classes: int
 ) -> dict[str, Any]:
-    """Balance and grey values of one split, by class; a class without images has no grey value (None)."""
+    """Balance and grey values of one split by class; the grey values of a class without images are None."""
     counts = np.bincount(labels, minlength=num_classes)
 
     def means(values: np.ndarray) -> list[float | None]:
@@ -220,7 +214,7 @@ def _class_findings(
         "count": len(labels),
         "class_counts": counts.tolist(),
         "class_shares": [count / len(labels) for count in counts.tolist()],
-        # The largest class by the smallest: no number where a class has no image.
+        # The largest class divided by the smallest; None if a class has no image.
         "imbalance_ratio": float(counts.max() / counts.min()) if counts.min() else None,
         "brightness": means(brightness),
         "contrast": means(contrast),
@@ -228,14 +222,14 @@ def _class_findings(
 
 
 def _across(splits: Sequence[str]) -> list[tuple[str, str]]:
-    """Each later split with each earlier one: validation in train, test in train, test in validation."""
+    """Pair each split with each earlier one: validation in train, test in train, test in validation."""
     return [(later, earlier) for place, later in enumerate(splits) for earlier in splits[:place]]
 
 
 def _exact_findings(
     identity: np.ndarray, labels: np.ndarray, rows_of: dict[str, np.ndarray], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Duplicates by equality of all pixels; `identity` (n,) numbers the different images from 0."""
+    """Count exact duplicates; `identity` (n,) numbers the different images from 0."""
     copies = np.bincount(identity)
     seen: dict[int, set[int]] = {}
     for image, label in zip(identity.tolist(), labels.tolist(), strict=True):
@@ -265,9 +259,9 @@ def _exact_findings(
 def _near_findings(
     flat: np.ndarray, identity: np.ndarray, labels: np.ndarray, rows_of: dict[str, np.ndarray], blank: np.ndarray
 ) -> dict[str, Any]:
-    """Near duplicates by `NEAR_METHOD`: for each split the images with a near twin in it or in an earlier split.
+    """Count the images of each split that have a near duplicate (`NEAR_METHOD`) in it or in an earlier split.
 
-    The label of an image with several exact copies is that of the first.
+    An image with several exact copies has the label of the first.
     """
     _, first = np.unique(identity, return_index=True)
     first = first[~blank[first]]  # one row of each different image
@@ -284,13 +278,13 @@ def _near_findings(
         inside = np.nonzero(member)[0]
         within.append({"split": split, **findings(inside, inside)})
     for later, earlier in _across(list(members)):
-        only_later = np.nonzero(members[later] & ~members[earlier])[0]  # an exact copy is counted elsewhere
+        only_later = np.nonzero(members[later] & ~members[earlier])[0]  # exact copies are counted elsewhere
         across.append({"split": later, "in": earlier, **findings(only_later, np.nonzero(members[earlier])[0])})
     return {"method": NEAR_METHOD, "threshold": NEAR_CORRELATION, "within": within, "across": across}
 
 
 def _block_means(flat: np.ndarray) -> np.ndarray:
-    """Standardised block means, so that a product of two rows is their correlation: float32 (n, 144)."""
+    """Standardised block means, float32 (n, 144); the product of two rows is their correlation."""
     block = IMAGE_SIZE // SEARCH_SIZE
     means = flat.reshape(len(flat), SEARCH_SIZE, block, SEARCH_SIZE, block).mean(axis=(2, 4), dtype=np.float32)
     return _standardised(means.reshape(len(flat), SEARCH_SIZE**2))
@@ -306,7 +300,7 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 def _nearest(
     means: np.ndarray, flat: np.ndarray, row_of: np.ndarray, queries: np.ndarray, gallery: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each query the most similar other image of the gallery, and whether the two are near duplicates.
+    """Find the most similar other image of the gallery for each query.
 
     Args:
         means: float32 (m, 144), standardised block means.
@@ -316,7 +310,7 @@ def _nearest(
         gallery: int (g,), rows of `means`, sorted; may contain the queries.
 
     Returns:
-        int (q,), rows of `means`; bool (q,).
+        int (q,), rows of `means`; bool (q,), True if the two are near duplicates.
     """
     nearest, near = queries.copy(), np.zeros(len(queries), dtype=bool)
     if len(gallery) == 0:

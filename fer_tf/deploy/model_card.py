@@ -65,6 +65,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
             "the data, run this beside this folder; it computes the figures again and compares them with metrics.json:"
         ),
         Code(f"fer-tf evaluate --run {facts.name} --data {data['source']}"),
+        Heading("Limits and intended use"),
         *limits(facts),
         Heading("What the labels cannot say"),
         Paragraph(

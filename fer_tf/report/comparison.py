@@ -1,4 +1,4 @@
-"""Several runs side by side, as a table and as curves."""
+"""Compares several runs: a text table, and a picture of their training curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fer_tf.artifacts import RunDirectory, write_bytes
 from fer_tf.errors import InputError
+from fer_tf.report.facts import Facts, read_facts
+from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
+from fer_tf.text import number, percent, setting, with_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,51 +21,16 @@ if TYPE_CHECKING:
 
 _DOTTED = (0, (1, 1))
 _LINES: tuple[Any, ...] = ("-", "--", "-.", _DOTTED)
-_MANY_EPOCHS = 30  # beyond it a marker an epoch hides the line
-_LOSS_CUT = 3  # times the median: BatchNorm's first statistics can make one loss that flattens all the others
+_MANY_EPOCHS = 30  # with more, a marker at every epoch would hide the line
+_LOSS_CUT = 3  # times the median: BatchNorm's first statistics can give one huge loss, which would flatten the others
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What one run's files say.
-
-    Attributes:
-        name: how the run is called in table and picture.
-        path: its directory.
-        config: its settings and the recipe's name.
-        data: what it was trained on.
-        history: one row an epoch over both phases, keys as in history.csv.
-        metrics: what was measured after training; empty for a run without an end.
-    """
-
-    name: str
-    path: Path
-    config: Mapping[str, Any]
-    data: Mapping[str, Any]
-    history: Sequence[Mapping[str, float]]
-    metrics: Mapping[str, Any]
-
-    @property
-    def best(self) -> int | None:
-        """Place in the history of the best epoch; only weights of the final image size are kept by training."""
-        size = self.config.get("image_size")
-        scored = [
-            place
-            for place, row in enumerate(self.history)
-            if "val_accuracy" in row and row.get("image_size", size) == size
-        ]
-        return max(scored, key=lambda place: self.history[place]["val_accuracy"], default=None)
-
-
-def read_runs(paths: Sequence[str]) -> list[Run]:
-    """The runs in some directories.
+def read_runs(paths: Sequence[str]) -> list[Facts]:
+    """Read the runs in some folders; runs of the same name are named by their paths.
 
     Raises:
-        InputError: for fewer than two, a directory without a run, one named twice, or runs of different classes.
+        InputError: for fewer than two folders, a folder without a run, one named twice, or runs of different classes.
     """
-    from fer_tf.artifacts import RunDirectory, read_json
-    from fer_tf.report.facts import read_facts
-
     if len(paths) < 2:
         raise InputError(f"{len(paths)} run: expected two or more to compare; the report of one is `report --run`")
     directories = [RunDirectory.open(path) for path in paths]
@@ -71,41 +40,34 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
             raise InputError(f"{path} is named twice: name each run once")
     names = [place.name for place in places]
     runs = []
-    for path, directory, name in zip(paths, directories, names, strict=True):
-        facts = read_facts(directory)
-        for number, row in enumerate(facts.history, 2):
+    for path, directory in zip(paths, directories, strict=True):
+        run = read_facts(directory)
+        if not run.data:
+            raise InputError(f"{directory.data} is missing: compare runs whose files are as train wrote them")
+        for row_number, row in enumerate(run.history, 2):
             if not {"phase", "epoch", "seconds"} <= row.keys():
                 raise InputError(
-                    f"{directory.history} row {number} lacks phase, epoch or seconds: the file was changed"
+                    f"{directory.history} row {row_number} lacks phase, epoch or seconds: the file was changed"
                 )
-        runs.append(
-            Run(
-                name if names.count(name) == 1 else str(path),
-                directory.path,
-                facts.config,
-                read_json(directory.data),
-                facts.history,
-                facts.metrics,
-            )
-        )
-    first, *others = runs
-    for other in others:
-        if other.data.get("class_names") != first.data.get("class_names"):
+        runs.append(run if names.count(run.name) == 1 else dataclasses.replace(run, name=str(path)))
+    for run in runs[1:]:
+        classes, expected = (one.data.get("class_names", []) for one in (run, runs[0]))
+        if classes != expected:
             raise InputError(
-                f"{other.path} has the classes {', '.join(other.data.get('class_names', []))}, {first.path} has "
-                f"{', '.join(first.data.get('class_names', []))}: compare runs of the same classes"
+                f"{run.path} has the classes {', '.join(classes)}, {runs[0].path} has {', '.join(expected)}: "
+                "compare runs of the same classes"
             )
     return runs
 
 
-def format_table(runs: Sequence[Run]) -> str:
-    """The runs as columns of a text table, and below it what a reader should know."""
+def format_table(runs: Sequence[Facts]) -> str:
+    """Format the runs as columns of a text table, with notes below it."""
     sections = {
         "Settings that differ": _different_settings(runs),
         "Training": _training(runs),
         "Scores of model.keras (95 % interval)": _scores(runs),
     }
-    heads = [one.name + (" (synthetic)" if one.data.get("synthetic") else "") for one in runs]
+    heads = [_label(run) for run in runs]
     cells = [row for rows in sections.values() for row in rows]
     widths = [max(len(text) for text in column) for column in zip(("", *heads), *cells, strict=True)]
 
@@ -118,118 +80,96 @@ def format_table(runs: Sequence[Run]) -> str:
     return "\n".join([*lines, "", *_notes(runs)]).rstrip()
 
 
-def _different_settings(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    names = list(dict.fromkeys(name for one in runs for name in one.config))
-    rows = [(name, *(_text(one.config.get(name)) for one in runs)) for name in names]
+def _label(run: Facts) -> str:
+    return run.name + (" (synthetic)" if run.synthetic else "")
+
+
+def _different_settings(runs: Sequence[Facts]) -> list[tuple[str, ...]]:
+    names = dict.fromkeys(name for run in runs for name in run.config)
+    rows = [(name, *(setting(run.config.get(name)) for run in runs)) for name in names]
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
-def _text(value: Any) -> str:
-    """A setting as one reads it; a run of another version of fer_tf may lack it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _training(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    from fer_tf.task import SELECTION_SPLIT, split_title
-
-    def duration(one: Run) -> str:
-        return f"{sum(row['seconds'] for row in one.history):,.0f}" if one.history else "-"
-
-    def best(one: Run, key: str, factor: int, form: str, unit: str) -> str:
-        value = None if one.best is None else one.history[one.best].get(key)
-        return "-" if value is None else format(factor * value, form) + unit
-
+def _training(runs: Sequence[Facts]) -> list[tuple[str, ...]]:
     selection = split_title(SELECTION_SPLIT)
-    rows = [
-        ("data", *(str(one.data.get("source", "-")) for one in runs)),
-        ("training images", *(_num_images(one) for one in runs)),
-        ("state", *("finished" if one.metrics else "under way or stopped" for one in runs)),
-        ("epochs done", *map(_epochs_done, runs)),
-        ("seconds", *map(duration, runs)),
-        ("best epoch", *map(_best_epoch, runs)),
-        (f"its accuracy on {selection}", *(best(one, "val_accuracy", 100, ".2f", " %") for one in runs)),
-        (f"its loss on {selection}", *(best(one, "val_loss", 1, ".3f", "") for one in runs)),
-    ]
-    optional = [
-        ("backend", *(str(one.metrics.get("backend", "-")) for one in runs)),
-        ("machine", *map(_machine, runs)),
-    ]
-    return rows + [row for row in optional if len(set(row[1:]) - {"-"}) > 1]
+    columns = []
+    for run in runs:
+        best, machine = run.best_epoch or {}, run.metrics.get("machine", {})
+        columns.append(
+            {
+                "data": str(run.data.get("source", "-")),
+                "training images": f"{sum(run.data.get('counts', {}).get('train', [])):,}",
+                "state": "finished" if run.metrics else "under way or stopped",
+                "epochs done": _epochs_done(run),
+                "seconds": number(sum(row["seconds"] for row in run.history) if run.history else None, ",.0f"),
+                "best epoch": _best_epoch(run),
+                f"its accuracy on {selection}": percent(best.get("val_accuracy"), 2),
+                f"its loss on {selection}": number(best.get("val_loss"), ".3f"),
+                "backend": str(run.metrics.get("backend", "-")),
+                "machine": f"{machine.get('cpu')}, {machine.get('cores')} cores" if machine else "-",
+            }
+        )
+    rows = [(title, *(column[title] for column in columns)) for title in columns[0]]
+    return [row for row in rows if row[0] not in ("backend", "machine") or len(set(row[1:]) - {"-"}) > 1]
 
 
-def _num_images(one: Run) -> str:
-    return f"{sum(one.data.get('counts', {}).get('train', [])):,}"
-
-
-def _epochs_done(one: Run) -> str:
-    phases = [row["phase"] for row in one.history]
+def _epochs_done(run: Facts) -> str:
+    phases = [row["phase"] for row in run.history]
     parts = [f"phase {phase:.0f}: {phases.count(phase)}" for phase in sorted(set(phases))]
-    if 2 in phases:
-        parts[-1] += f" of {one.config.get('epochs', '-')}"
-    elif phases:
-        parts[-1] += f" of {one.config.get('frozen_epochs', '-')}"
+    if parts:
+        parts[-1] += f" of {run.config.get('epochs' if 2 in phases else 'frozen_epochs', '-')}"
     return ", ".join(parts) or "none"
 
 
-def _best_epoch(one: Run) -> str:
-    if one.best is not None:
-        row = one.history[one.best]
-        return f"phase {row['phase']:.0f}, epoch {row['epoch']:.0f}"
-    return f"none at {one.config.get('image_size')} px yet" if one.history else "-"
+def _best_epoch(run: Facts) -> str:
+    if best := run.best_epoch:
+        return f"phase {best['phase']:.0f}, epoch {best['epoch']:.0f}"
+    return f"none at {run.config.get('image_size')} px yet" if run.history else "-"
 
 
-def _machine(one: Run) -> str:
-    machine = one.metrics.get("machine", {})
-    return f"{machine.get('cpu')}, {machine.get('cores')} cores" if machine else "-"
-
-
-def _scores(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    from fer_tf.task import SPLITS, split_title
-
+def _scores(runs: Sequence[Facts]) -> list[tuple[str, ...]]:
     rows = []
     for split in SPLITS:
-        found = [one.metrics.get("keras", {}).get(split) for one in runs]
+        found = [run.keras.get(split) for run in runs]
         if any(found):
-            title = split_title(split)
-            rows += [
-                (f"accuracy on {title}", *(_with_interval(scores, "accuracy", 100, ".2f", " %") for scores in found)),
-                (f"macro-F1 on {title}", *(_with_interval(scores, "macro_f1", 1, ".3f", "") for scores in found)),
-            ]
+            for key, name in (("accuracy", "accuracy"), ("macro_f1", "macro-F1")):
+                cells = (with_interval(scores, key, decimals=2) for scores in found)
+                rows.append((f"{name} on {split_title(split)}", *cells))
     return rows
 
 
-def _with_interval(scores: Mapping[str, Any] | None, key: str, factor: int, form: str, unit: str) -> str:
-    if not scores:
-        return "-"
-    low, high = (format(factor * bound, form) for bound in scores[f"{key}_interval"])
-    return f"{format(factor * scores[key], form)}{unit} ({low} to {high})"
-
-
-def _notes(runs: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[Facts]) -> list[str]:
     lines = []
-    if len({one.data.get("sha256") for one in runs}) > 1:
+    if len({run.data.get("sha256") for run in runs}) > 1:
         lines.append("The runs were trained on different data: their figures are not of the same images.")
-    with_model = [one for one in runs if one.metrics]
-    if len(with_model) > 1:
-        from fer_tf.artifacts import RunDirectory
-
-        first, second = (RunDirectory(one.path) for one in with_model[:2])
-        command = shlex.join(["fer-tf", "evaluate", "--run", str(first.path), "--against", str(second.model)])
+    finished = [run for run in runs if run.metrics]
+    if len(finished) > 1:
+        against = str(RunDirectory(finished[1].path).model)
+        command = shlex.join(["fer-tf", "evaluate", "--run", str(finished[0].path), "--against", against])
         lines.append(f"Paired on the same images, with McNemar's test: {command}")
     return lines
 
 
-def plot_runs(runs: Sequence[Run]) -> Figure:
-    """Validation accuracy and loss of each run against epochs over both phases, and against training time.
+def write_plot(runs: Sequence[Facts], path: str) -> None:
+    """Draw the runs' curves into a PNG file.
+
+    Raises:
+        InputError: if the name does not end in .png, or no run has finished an epoch.
+    """
+    from fer_tf.report.plots import to_png
+
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"--output {path}: expected a name that ends in .png")
+    if not any(run.history for run in runs):
+        raise InputError("no run has finished an epoch yet: there are no curves to draw; leave out --output")
+    write_bytes(path, to_png(plot_runs(runs)))
+
+
+def plot_runs(runs: Sequence[Facts]) -> Figure:
+    """Plot validation accuracy and loss of each run over epochs and over training time.
 
     Args:
-        runs: at least one with a finished epoch; those without one are left out.
+        runs: at least one with a finished epoch; runs without one are left out.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -239,28 +179,27 @@ def plot_runs(runs: Sequence[Run]) -> Figure:
     from fer_tf.report import plots
 
     colours = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PURPLE, plots.SKY, "black")
-    shown = [one for one in runs if one.history]
-    longest = max(sum(row["seconds"] for row in one.history) for one in shown)
+    shown = [run for run in runs if run.history]
+    longest = max(sum(row["seconds"] for row in run.history) for run in shown)
     unit, seconds_a_unit = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
     figure = Figure(figsize=(1.3 * plots.WIDTH, 6.6), layout="constrained")
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
     handles = []
-    for number, one in enumerate(shown):
-        style = {"color": colours[number % len(colours)], "linestyle": _LINES[number % len(_LINES)]}
-        epochs = np.arange(1, len(one.history) + 1)
-        time = np.cumsum([row["seconds"] for row in one.history]) / seconds_a_unit
+    for place, run in enumerate(shown):
+        style = {"color": colours[place % len(colours)], "linestyle": _LINES[place % len(_LINES)]}
+        epochs = np.arange(1, len(run.history) + 1)
+        time = np.cumsum([row["seconds"] for row in run.history]) / seconds_a_unit
         for key, row_of_axes in zip(("val_accuracy", "val_loss"), axes, strict=True):
-            values = np.array([row.get(key, np.nan) for row in one.history])
+            values = np.array([row.get(key, np.nan) for row in run.history])
             for ax, x in zip(row_of_axes, (epochs, time), strict=True):
-                _draw_curve(ax, x, values, one, style)
-        synthetic = " (synthetic)" if one.data.get("synthetic") else ""
-        label = (one.name + synthetic).replace("$", r"\$")  # a pair of dollar signs would start a formula
+                _draw_curve(ax, x, values, run, style)
+        label = plots.plain(_label(run))
         handles.append(Line2D([], [], marker="o", markersize=3, label=label, **style))
     star: dict[str, Any] = {"marker": "*", "markersize": 11, "linestyle": "", "color": "white"}
     handles.append(Line2D([], [], markeredgecolor="black", label="best epoch", **star))
     handles.append(Line2D([], [], color=plots.GREY, linestyle=_DOTTED, linewidth=1, label="phase boundary"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3), frameon=False)
-    losses = [row["val_loss"] for one in shown for row in one.history if "val_loss" in row]
+    losses = [row["val_loss"] for run in shown for row in run.history if "val_loss" in row]
     top = _LOSS_CUT * float(np.median(losses)) if losses else 0.0
     is_cut = bool(losses) and max(losses) > top
     if is_cut:
@@ -277,13 +216,14 @@ def plot_runs(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def _draw_curve(ax: Axes, x: np.ndarray, values: np.ndarray, one: Run, style: Mapping[str, Any]) -> None:
-    """One run's curve with its best epoch and the boundary between its phases."""
+def _draw_curve(ax: Axes, x: np.ndarray, values: np.ndarray, run: Facts, style: Mapping[str, Any]) -> None:
+    """Draw one run's curve with its best epoch and the boundary between its phases."""
     ax.plot(x, values, marker="o" if len(x) <= _MANY_EPOCHS else "", markersize=3, linewidth=1.5, **style)
-    if one.best is not None:
+    if run.best_epoch:
+        best = run.history.index(run.best_epoch)
         star = {"markersize": 13, "color": style["color"], "markeredgecolor": "black", "zorder": 4}
-        ax.plot(x[one.best], values[one.best], "*", **star)
-    phases = [row["phase"] for row in one.history]
+        ax.plot(x[best], values[best], "*", **star)
+    phases = [row["phase"] for row in run.history]
     if len(set(phases)) > 1:
         boundary = phases.index(2)
         ax.axvline((x[boundary - 1] + x[boundary]) / 2, color=style["color"], linestyle=_DOTTED, linewidth=1)

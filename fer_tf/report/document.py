@@ -1,4 +1,4 @@
-"""Documents made of plain text blocks, and their renderings as Markdown and as one HTML page; all text is escaped."""
+"""Documents: blocks of plain text, rendered as Markdown or as one HTML page. All text is escaped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import html
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +31,33 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """`align` has a letter for each column: l or r."""
+    """A table; `align` has a letter for each column, l (left) or r (right)."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     align: str
 
+    @classmethod
+    def from_columns(cls, columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
+        """Build a table from (title, cells) of each column; the first column stands left, the others right."""
+        rows = list(zip(*(cells for _, cells in columns), strict=True))
+        return cls([title for title, _ in columns], rows, "l" + "r" * (len(columns) - 1))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, str]], align: str = "") -> Table:
+        """Build a table from rows that map a column's title to a cell; without `align` as `from_columns`."""
+        header = list(rows[0])
+        return cls(header, [list(row.values()) for row in rows], align or "l" + "r" * (len(header) - 1))
+
+    @classmethod
+    def from_pairs(cls, pairs: Mapping[str, Any]) -> Table:
+        """Build a table of names and values without a header; values that are None or empty are left out."""
+        return cls(("", ""), [(name, str(value)) for name, value in pairs.items() if value not in (None, "")], "ll")
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure of the run, by the name that `RunDirectory.figure` takes."""
+    """A figure of the run; `name` is its name for `RunDirectory.figure`."""
 
     name: str
     caption: str
@@ -47,22 +65,21 @@ class Picture:
 
 Block = Heading | Paragraph | Items | Code | Table | Picture
 
+LONG_TABLE = 50  # letters: a table is long if the longest cells of its text columns have more of them together
 
-LONG_TABLE = 50  # letters of the longest cells of its text columns together
-
-# What Markdown would read as more than text. An underscore inside a word means nothing to it.
+# Characters that mean something in Markdown. An underscore inside a word does not.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# What at the start of a line makes it a heading, a list or a rule.
+# Beginnings that make a line a heading, a list or a rule.
 _MARKDOWN_START = re.compile(r"^(?:(\d+)(?=[.)])|(?=(?:#+|\+|[-=]+)(?:\s|$)))")
 
 
 def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
-    """The document as Markdown (CommonMark with tables); all text in it is escaped.
+    """Render a document as Markdown (CommonMark with tables).
 
     Args:
-        title: its first heading.
-        blocks: the rest.
-        pictures: name of a `Picture` -> path beside the document.
+        title: the first heading.
+        blocks: the rest of the document.
+        pictures: name of each `Picture` -> path relative to the document.
     """
     parts = [f"# {_markdown(title)}"]
     for block in blocks:
@@ -85,12 +102,12 @@ def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]
 
 
 def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
-    """The document as one HTML page without script or outside resources; all text in it is escaped.
+    """Render a document as one HTML page, without scripts or outside resources.
 
     Args:
-        title: its heading and window title.
-        blocks: the rest.
-        pictures: name of a `Picture` -> its data: URI.
+        title: the page's heading and window title.
+        blocks: the rest of the document.
+        pictures: name of each `Picture` -> data: URI.
     """
     sections = [_one_line(block.text) for block in blocks if isinstance(block, Heading)]
     links = "".join(f'<li><a href="#{_anchor(text)}">{_html(text)}</a></li>' for text in sections)
@@ -122,19 +139,19 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str
         inside = "".join(f"{begin[side]}{_html(cell)}</{tag}>" for cell, side in zip(cells, align, strict=True))
         return f"<tr>{inside}</tr>"
 
-    # A long table gets room to scroll in on a narrow screen, where it would be squeezed to a word a line.
+    # On a narrow screen a long table would have one word a line, so it gets a minimum width and scrolls.
     text_columns = [column for column, side in enumerate(align) if side == "l"]
     room = sum(max(len(row[column]) for row in [header, *rows]) for column in text_columns)
     long = ' class="long"' if room > LONG_TABLE and len(align) > 2 else ""
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
-    # The box scrolls, not the page (as that of a picture, whose letters would be too small otherwise); tabindex lets
-    # the keyboard scroll it.
+    # The box scrolls, not the page. A picture has such a box too: scaled down, its letters would be too small.
+    # tabindex lets the keyboard scroll it.
     return f'<div class="wide" tabindex="0"><table{long}>{head}<tbody>{body}</tbody></table></div>'
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks and control characters: a folder's name may hold any."""
+    """Replace line breaks and control characters, which a folder's name may hold."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in " ".join(text.split())
     )
@@ -149,7 +166,7 @@ def _markdown_line(text: str) -> str:
 
 
 def _html(text: str) -> str:
-    # No line begins with the unit of the number that ended the one before.
+    # Keep a number and its % sign on one line.
     return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", html.escape(_one_line(text)))
 
 
@@ -187,7 +204,7 @@ figcaption { font-size: 0.9rem; color: #444; margin-top: 0.4rem; }
 }
 @media print { .wide { overflow: visible; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }"""
 
-# The policy keeps a page that holds other people's class names from loading or running anything.
+# The class names come from the user's data; the policy stops the page from loading or running anything.
 _PAGE = """\
 <!doctype html>
 <html lang="en">

@@ -1,5 +1,5 @@
-"""Figures from results that other modules computed. Each function draws on the axes that it is given or on a figure of
-its own, returns the figure, and neither shows nor saves it.
+"""Plots of results that other modules computed. Each function draws on the given axes or on a new figure, and returns
+the figure; it neither shows nor saves it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's palette ("Color Universal Design", 2008), told apart with every kind of colour vision.
+from fer_tf.text import number, percent, quantity
+
+# Okabe and Ito's palette ("Color Universal Design", 2008): distinct for every kind of colour vision.
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 GREY = "#666666"
-WIDTH = 7.5  # inches; at DPI, a page's width on a screen
+WIDTH = 7.5  # inches; with DPI it gives a page's width on a screen
 DPI = 140
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG file; the same figure gives the same bytes."""
+    """Return the figure as a PNG file; equal figures give equal bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
@@ -37,7 +39,7 @@ def plot_confusion_matrix(
     title: str = "Confusion matrix",
     ax: Axes | None = None,
 ) -> Figure:
-    """Each cell shows its share of the row in % and the number of images; rows are the true class.
+    """Plot a confusion matrix; each cell shows its share of the row in % and the number of images.
 
     Args:
         matrix: int (C, C), counts, rows = true class.
@@ -54,8 +56,8 @@ def plot_confusion_matrix(
     for row in range(num_classes):
         for column in range(num_classes):
             colour = "white" if shares[row, column] > 0.7 else "black"  # the better contrast on this blue
-            share = f"{100 * shares[row, column]:.0f} %" if counts[row].any() else "-"
-            # Beyond this number of classes a second line no longer fits into a cell.
+            share = percent(shares[row, column] if counts[row].any() else None, 0)
+            # With more classes a cell has no room for a second line.
             text = f"{share}\n{counts[row, column]:d}" if num_classes <= 12 else f"{100 * shares[row, column]:.0f}"
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size, linespacing=1.3)
     names = _names(class_names)
@@ -71,16 +73,20 @@ def plot_confusion_matrix(
     ax.tick_params(which="minor", length=0)
     ax.spines[:].set_visible(False)
     unit = "% of the row, and images" if num_classes <= 12 else "% of the row"
-    ax.set(xlabel=f"predicted class ({unit})", ylabel="true class", title=_plain(title))
+    ax.set(xlabel=f"predicted class ({unit})", ylabel="true class", title=plain(title))
     return figure
 
 
-def plot_training_curves(history: Sequence[Mapping[str, Any]], *, axes: Sequence[Axes] | None = None) -> Figure:
-    """Loss, accuracy and learning rate over the epochs of both phases, the boundary between them and the best epoch.
+def plot_training_curves(
+    history: Sequence[Mapping[str, Any]], *, image_size: int | None = None, axes: Sequence[Axes] | None = None
+) -> Figure:
+    """Plot loss, accuracy and learning rate over the epochs, with the phase boundary and the best epoch.
 
     Args:
-        history: one mapping per epoch in order, with `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`
-            and `phase`, perhaps `image_size`; values may be numbers or their text, missing or empty ones leave a gap.
+        history: a mapping for each epoch in order, with `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+            `learning_rate`, `phase` and optionally `image_size`; values may be numbers or their text. A missing or
+            empty value leaves a gap.
+        image_size: the final one; the largest in the history if None. Only epochs of this size can be the best.
         axes: three, one below the other.
     """
     if axes is None:
@@ -104,10 +110,9 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, axes: Sequence
     axes[2].set_xlim(0.5, len(history) + 0.5)
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     phases = [str(row.get("phase", "")) for row in history]
-    size = _column(history, "image_size")  # only weights of the final size compete
-    accuracy = np.where(
-        np.isnan(size) | (size == np.fmax.reduce(size, initial=0)), _column(history, "val_accuracy"), np.nan
-    )
+    size = _column(history, "image_size")
+    is_final = np.isnan(size) | (size == (image_size or np.fmax.reduce(size, initial=0)))
+    accuracy = np.where(is_final, _column(history, "val_accuracy"), np.nan)
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
     for ax in axes:
         for last in (i for i in range(len(phases) - 1) if phases[i] != phases[i + 1]):
@@ -125,7 +130,7 @@ def plot_training_curves(history: Sequence[Mapping[str, Any]], *, axes: Sequence
 def plot_reliability(
     bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "Reliability", ax: Axes | None = None
 ) -> Figure:
-    """Accuracy over confidence, one curve per state of the model; a marker's area grows with its number of images.
+    """Plot accuracy over confidence, a curve for each state of the model; a marker's area shows its number of images.
 
     Args:
         bins: name of the state (such as "before" and "after") -> `bins` of `evaluation.calibration_metrics`.
@@ -141,12 +146,12 @@ def plot_reliability(
         share = np.array([row["count"] for row in filled]) / max(sum(row["count"] for row in filled), 1)
         ax.plot(confidence, accuracy, line, color=colour, linewidth=1.4, zorder=2)
         ax.scatter(confidence, accuracy, 12 + 600 * share, color=colour, marker=marker, alpha=0.65, zorder=3)
-        ax.plot([], [], line, color=colour, marker=marker, label=_plain(name))
+        ax.plot([], [], line, color=colour, marker=marker, label=plain(name))
     ax.set(
         xlim=(0, 1), ylim=(0, 1), xlabel="score of the predicted class", ylabel="share of images that it is right about"
     )
     ax.set_aspect("equal")
-    ax.set_title(_plain(title))
+    ax.set_title(plain(title))
     ax.grid(alpha=0.3)
     ax.legend(loc="upper left", frameon=False)
     return figure
@@ -155,7 +160,7 @@ def plot_reliability(
 def plot_class_balance(
     counts: Mapping[str, Sequence[int]], class_names: Sequence[str], *, ax: Axes | None = None
 ) -> Figure:
-    """Images of each class in each split, with the number at the bar.
+    """Plot the images of each class in each split, with the number beside each bar.
 
     Args:
         counts: split -> C numbers of images.
@@ -167,8 +172,8 @@ def plot_class_balance(
     height = 0.84 / max(len(present), 1)
     for i, (split, values) in enumerate(present.items()):
         centre = np.arange(len(class_names)) - 0.42 + (i + 0.5) * height
-        bars = ax.barh(centre, values, height * 0.92, color=SPLIT_COLOURS.get(split, GREY), label=_plain(split))
-        shares = [f"{value:,} ({100 * value / values.sum():.1f} %)" for value in values]
+        bars = ax.barh(centre, values, height * 0.92, color=SPLIT_COLOURS.get(split, GREY), label=plain(split))
+        shares = [f"{value:,} ({percent(value / values.sum())})" for value in values]
         ax.bar_label(bars, shares, padding=3, fontsize=8)
     _horizontal(ax, class_names)
     ax.set(xlabel="images (share of the split)")
@@ -180,7 +185,7 @@ def plot_class_balance(
 def plot_class_scores(
     per_class: Sequence[Mapping[str, Any]], *, title: str = "Scores by class", ax: Axes | None = None
 ) -> Figure:
-    """Precision, recall and F1 of each class, with its number of images.
+    """Plot precision, recall and F1 of each class, with its number of images.
 
     Args:
         per_class: rows of `evaluation.evaluate`'s `per_class`.
@@ -193,10 +198,10 @@ def plot_class_scores(
         values = [row[key] for row in per_class]
         label = "F1" if key == "f1" else key
         bars = ax.barh(np.arange(len(per_class)) + (i - 1) * height, values, height * 0.92, color=colour, label=label)
-        ax.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=8)
+        ax.bar_label(bars, [number(value, ".2f") for value in values], padding=3, fontsize=8)
     _horizontal(ax, [f"{row['name']} ({row['support']:,})" for row in per_class])
     ax.set(xlabel="score", xlim=(0, 1.08), xticks=np.linspace(0, 1, 6), ylabel="class (images)")
-    ax.set_title(_plain(title), pad=26)
+    ax.set_title(plain(title), pad=26)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
@@ -209,49 +214,47 @@ def plot_contact_sheet(
     title: str = "",
     ax: Axes | None = None,
 ) -> Figure:
-    """Grey images in rows, a caption of up to three lines below each.
+    """Plot grey images in rows, with a caption of up to three lines below each.
 
     Args:
         images: uint8 or float (n, height, width), grey, in [0, 255].
         captions: n texts, such as "sad, not fear: 0.98".
-        num_columns: images in a row.
+        num_columns: number of images in a row.
         title: above the sheet.
         ax: where to draw.
     """
     num_columns = max(1, min(num_columns, len(images)))
     num_rows = math.ceil(len(images) / num_columns)
-    cell = min(WIDTH / num_columns, 1.6)  # inches; few images are not blown up to the page's width
-    texts = [_wrapped(caption, int(cell / 0.064)) for caption in captions]  # letters of the size below in a cell
+    cell = min(WIDTH / num_columns, 1.6)  # inches; a few images are not enlarged to the page's width
+    texts = [_wrapped(caption, int(cell / 0.064)) for caption in captions]  # number of letters that fit into a cell
     num_lines = max((text.count("\n") + 1 for text in texts), default=0)
-    caption_height = (0.05 + 0.125 * num_lines) / cell  # in images' sides
+    caption_height = (0.05 + 0.125 * num_lines) / cell  # in units of an image's side
     figure, ax = _axes(ax, height=max(num_rows, 1) * cell * (1 + caption_height) + (0.4 if title else 0.1))
     for i, (image, text) in enumerate(zip(images, texts, strict=True)):
         left, top = i % num_columns, (i // num_columns) * (1 + caption_height)
         box = (left + 0.03, left + 0.97, top + 0.97, top + 0.03)
         ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=box, interpolation="nearest")
-        ax.text(left + 0.5, top + 0.99, _plain(text), ha="center", va="top", fontsize=7, linespacing=1.15)
+        ax.text(left + 0.5, top + 0.99, plain(text), ha="center", va="top", fontsize=7, linespacing=1.15)
     ax.set(xlim=(0, num_columns), ylim=(num_rows * (1 + caption_height), 0), aspect="equal")
     ax.set_axis_off()
     if title:
-        ax.set_title(_plain(title))
+        ax.set_title(plain(title))
     return figure
 
 
 def plot_mean_faces(
     means: np.ndarray, names: Sequence[str], counts: Sequence[int], *, num_columns: int = 7, ax: Axes | None = None
 ) -> Figure:
-    """The mean image of each class.
+    """Plot the mean image of each class.
 
     Args:
         means: float (n, height, width), in [0, 255].
-        names: n names of classes, perhaps with their split.
+        names: n captions, such as the class and its split.
         counts: n numbers of images.
-        num_columns: images in a row, at most seven.
+        num_columns: number of images in a row; more than seven count as seven.
         ax: where to draw.
     """
-    captions = [
-        f"{name}\n{count:,} image{'' if count == 1 else 's'}" for name, count in zip(names, counts, strict=True)
-    ]
+    captions = [f"{name}\n{quantity(count, 'image')}" for name, count in zip(names, counts, strict=True)]
     return plot_contact_sheet(means, captions, num_columns=min(7, num_columns), title="Mean face by class", ax=ax)
 
 
@@ -268,8 +271,8 @@ def _figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def _plain(text: str) -> str:
-    """Text that Matplotlib draws as it stands: a pair of dollar signs would start a formula."""
+def plain(text: str) -> str:
+    """Escape dollar signs: Matplotlib reads the text between two of them as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -279,7 +282,7 @@ def _wrapped(caption: str, width: int) -> str:
 
 
 def _names(class_names: Sequence[str]) -> list[str]:
-    return [_plain(name if len(name) <= 20 else name[:18] + "...") for name in class_names]
+    return [plain(name if len(name) <= 20 else name[:18] + "...") for name in class_names]
 
 
 def _fit_side_by_side(names: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fer_tf.config import Config
-from fer_tf.report.document import Block, Heading, Paragraph, Table
+from fer_tf.report.document import Block, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.text import quantity, setting
 
@@ -15,18 +15,13 @@ from fer_tf.text import quantity, setting
 def configuration(facts: Facts) -> list[Block]:
     known = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     rows = [(name, setting(facts.config[name]), meaning) for name, meaning in known.items() if name in facts.config]
-    return [
-        Heading("Configuration"),
-        Paragraph(_strategy(facts.config)),
-        Table(("setting", "value", "meaning"), rows, "lll"),
-    ]
+    return [Paragraph(_strategy(facts.config)), Table(("setting", "value", "meaning"), rows, "lll")]
 
 
 def _strategy(config: Mapping[str, Any]) -> str:
-    """Both phases in words, from the settings."""
+    """Describe both phases from the settings."""
     settings = {**Config().to_dict(), **config}
     scratch = settings["weights"] == "none"
-    warm_up = f"{settings['warmup_epochs']:g} epoch{'' if settings['warmup_epochs'] == 1 else 's'}"
     grows = 0 < settings["initial_image_size"] < settings["image_size"] and settings["resizing_epochs"]
     parts = []
     if scratch:
@@ -43,10 +38,11 @@ def _strategy(config: Mapping[str, Any]) -> str:
         parts.append(f"The backbone starts from the weights {settings['weights']}; the frozen phase is left out.")
     if settings["epochs"]:
         stop = settings["early_stopping_patience"]
+        warm_up = f" after {quantity(settings['warmup_epochs'], 'epoch')} of warm-up"
         schedule = {
             "plateau": f"multiplied by {settings['plateau_factor']:g} after "
             f"{quantity(settings['plateau_patience'], 'epoch')} without a better validation loss",
-            "cosine": "falling along a cosine" + (f" after {warm_up} of warm-up" if settings["warmup_epochs"] else ""),
+            "cosine": f"falling along a cosine{warm_up if settings['warmup_epochs'] else ''}",
             "constant": "constant",
         }.get(settings["schedule"], str(settings["schedule"]))
         parts.append(

@@ -1,77 +1,53 @@
-"""Section: what the data holds."""
+"""Section: class balance, grey values and example faces of the data."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from fer_tf.data.audit import originals_text
-from fer_tf.report.document import Block, Heading, Paragraph, Picture, Table
-from fer_tf.report.facts import Facts, of_synthetic
+from fer_tf.report.document import Block, Paragraph, Picture, Table
+from fer_tf.report.facts import Facts
 from fer_tf.text import capital, listed, number, percent
 
 
 def exploration(facts: Facts) -> list[Block]:
-    blocks: list[Block] = [Heading("Exploratory analysis")]
     if not facts.audit:
-        return [*blocks, Paragraph("The run has no audit of its data.")]
-    image, splits = facts.audit["image"], facts.audit["splits"]
-    blocks.append(
+        return [Paragraph("The run has no audit of its data.")]
+    image, splits, names = (facts.audit[key] for key in ("image", "splits", "class_names"))
+    counts, grey_values, balance = [("class", [*names, "all"])], [("class", names)], []
+    for split, found in splits.items():
+        title = facts.title(split)
+        counts += [
+            (f"{title} images", [f"{count:,}" for count in (*found["class_counts"], found["count"])]),
+            ("share", [percent(share) for share in (*found["class_shares"], 1)]),
+        ]
+        for key in ("brightness", "contrast"):
+            grey_values.append((f"{title} {key}", [number(value, ".1f") for value in found[key]]))
+        balance.append(Paragraph(f"{capital(title)}: {_balance_in_words(found, names)}."))
+    originals = [Paragraph(f"Before that, the files were {originals_text(image['originals'])}.")]
+    return [
         Paragraph(
             f"As read, every image has {image['width']}x{image['height']} pixels and {image['channels']} channel "
             f"(grey, {image['bits']} bits). The pixel values run from {image['minimum']} to {image['maximum']}, with "
             f"mean {image['mean']:.1f} and standard deviation {image['std']:.1f}."
-        )
-    )
-    if image.get("originals"):
-        blocks.append(Paragraph(f"Before that, the files were {originals_text(image['originals'])}."))
-    header = ["class"]
-    for split in splits:
-        header += [f"{facts.title(split)} images", "share"]
-    rows = [
-        [
-            name,
-            *(
-                text
-                for found in splits.values()
-                for text in (f"{found['class_counts'][label]:,}", percent(found["class_shares"][label]))
-            ),
-        ]
-        for label, name in enumerate(facts.audit["class_names"])
-    ]
-    rows.append(["all", *(text for found in splits.values() for text in (f"{found['count']:,}", "100.0 %"))])
-    blocks.append(Table(header, rows, "l" + "rr" * len(splits)))
-    for split, found in splits.items():
-        names, counts = facts.audit["class_names"], found["class_counts"]
-        most, fewest = int(np.argmax(counts)), int(np.argmin(counts))
-        if found["imbalance_ratio"]:
-            text = (
-                f"{capital(facts.title(split))}: the largest class, {names[most]} ({counts[most]:,}), has "
-                f"{found['imbalance_ratio']:.1f} times the images of the smallest, {names[fewest]} "
-                f"({counts[fewest]:,})."
-            )
-        else:
-            absent = [name for name, count in zip(names, counts, strict=True) if not count]
-            text = f"{capital(facts.title(split))}: no image of {listed(absent)}."
-        blocks.append(Paragraph(text))
-    blocks.append(Picture("class_balance", f"Images of each class{of_synthetic(facts)}."))
-    blocks += [
-        Paragraph("Mean grey value of a class's images (brightness) and its spread inside an image (contrast):"),
-        Table(
-            ["class", *(f"{facts.title(split)} {key}" for split in splits for key in ("brightness", "contrast"))],
-            [
-                [
-                    name,
-                    *(
-                        number(found[key][label], ".1f")
-                        for found in splits.values()
-                        for key in ("brightness", "contrast")
-                    ),
-                ]
-                for label, name in enumerate(facts.audit["class_names"])
-            ],
-            "l" + "rr" * len(splits),
         ),
-        Picture("mean_faces", f"Mean face of each class in each split{of_synthetic(facts)}."),
-        Picture("contact_sheet", f"Faces of each class from each split{of_synthetic(facts)}."),
+        *(originals if image.get("originals") else ()),
+        Table.from_columns(counts),
+        *balance,
+        Picture("class_balance", f"Images of each class{facts.of_synthetic_faces}."),
+        Paragraph("Mean grey value of each class's images (brightness) and its spread within an image (contrast):"),
+        Table.from_columns(grey_values),
+        Picture("mean_faces", f"Mean face of each class in each split{facts.of_synthetic_faces}."),
+        Picture("contact_sheet", f"Faces of each class from each split{facts.of_synthetic_faces}."),
     ]
-    return blocks
+
+
+def _balance_in_words(found: dict, names: list[str]) -> str:
+    counts = found["class_counts"]
+    if not found["imbalance_ratio"]:
+        return f"no image of {listed([name for name, count in zip(names, counts, strict=True) if not count])}"
+    most, fewest = int(np.argmax(counts)), int(np.argmin(counts))
+    return (
+        f"the largest class, {names[most]} ({counts[most]:,}), has {found['imbalance_ratio']:.1f} times the images of "
+        f"the smallest, {names[fewest]} ({counts[fewest]:,})"
+    )

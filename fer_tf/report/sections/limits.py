@@ -1,46 +1,44 @@
-"""Section: what the model is for, what not, and how far its figures carry."""
+"""Section: intended use, and limits of the model and of its figures. The model card has the same section."""
 
 from __future__ import annotations
 
-from fer_tf.report.document import Block, Heading, Items
-from fer_tf.report.facts import Facts
+from fer_tf.report.document import Block, Items
+from fer_tf.report.facts import Facts, without_duplicates
 from fer_tf.task import SELECTION_SPLIT
 from fer_tf.text import percent
 
+_ALWAYS = (
+    "A class says how a face in a picture was labelled, not what the person felt. Expressions differ between "
+    "people, cultures and situations, and different people label the same face differently.",
+    "Intended for research and teaching. Not for decisions about people: not in hiring, education, policing, "
+    "insurance or health, nor to tell whether somebody is lying.",
+    "The data records neither age, sex, skin colour nor origin, so differences between such groups were not measured.",
+    "The model sees a cropped grey face of 48x48 pixels. It is worse on profiles, covered faces, bad light and other "
+    "crops than those of the training data. It also gives an answer for a picture without a face.",
+)
+
 
 def limits(facts: Facts) -> list[Block]:
-    """What the model is for, what it is not for, and how far its figures carry; the model card says it too."""
-    items = []
-    if facts.synthetic:
-        items.append("The faces are synthetic. No figure here carries over to photographs.")
-    items += [
-        "A class says how a face in a picture was labelled, not what the person felt. Expressions differ between "
-        "people, cultures and situations, and the same face is labelled differently by different people.",
-        "Intended for research and teaching. Not for decisions about people: not in hiring, education, policing, "
-        "insurance, health, nor to tell whether somebody is lying.",
-        "The data records neither age, sex, skin colour nor origin: for whom the model works worse was not measured.",
-        "The model sees a cropped grey face of 48x48 pixels. Profiles, covered faces, bad light and other crops than "
-        "those of the training data make it worse, and it gives an answer for a picture without a face too.",
-    ]
+    items = ["The faces are synthetic. No figure here carries over to photographs."] if facts.synthetic else []
+    items += _ALWAYS
     if SELECTION_SPLIT in facts.keras:
-        only = "" if "test" in facts.keras else " The data had no test split, so no figure here is free of this."
+        only = "" if "test" in facts.keras else " The data had no test split, so this is true of every figure here."
         items.append(
-            f"The {SELECTION_SPLIT} split chose the epoch, the temperature, the quantization and whatever "
-            f"else was tried out on it (selection split): its figures lean to the good side.{only}"
+            f"The {SELECTION_SPLIT} split chose the epoch, the temperature, the quantization and whatever else was "
+            f"tried out on it (selection split), so its figures tend to be too good.{only}"
         )
-    if facts.judged:
-        found = facts.keras[facts.judged]
-        low, high = found["accuracy_interval"]
+    if facts.headline_split:
+        found = facts.keras[facts.headline_split]
+        low, high = map(percent, found["accuracy_interval"])
         items.append(
-            f"On {found['num_images']:,} images chance alone moves the accuracy between {percent(low)} and "
-            f"{percent(high)} (95 %, {facts.title(facts.judged)}): smaller differences between runs mean nothing "
-            "unless compared image by image."
+            f"On {found['num_images']:,} images chance alone moves the accuracy between {low} and {high} (95 %, "
+            f"{facts.title(facts.headline_split)}). A smaller difference between two runs means nothing unless they "
+            "are compared image by image."
         )
-        if found.get("num_with_twin") and found.get("without_twin"):
-            rest = found["without_twin"]
+        if rest := without_duplicates(found):
             items.append(
-                f"{found['num_with_twin']:,} of these images also stand in the training data; on the other "
+                f"{found['num_with_twin']:,} of these images are also in the training data; on the other "
                 f"{rest['num_images']:,} the accuracy is {percent(rest['accuracy'])} instead of "
                 f"{percent(found['accuracy'])}."
             )
-    return [Heading("Limits and intended use"), Items(items)]
+    return [Items(items)]

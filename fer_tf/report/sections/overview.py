@@ -1,42 +1,33 @@
-"""Section: what was trained, on what, with which result."""
+"""Section: the data, the model, the machine, and the headline figures."""
 
 from __future__ import annotations
 
-from fer_tf.report.confusions import class_names_of
-from fer_tf.report.document import Block, Heading, Paragraph, Table
+from fer_tf.report.document import Block, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.text import duration, with_interval
 
+_MACHINE_TITLES = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
+
 
 def overview(facts: Facts) -> list[Block]:
-    metrics, data = facts.metrics, facts.metrics.get("data", {})
-    class_names = facts.audit.get("class_names") or (class_names_of(facts.keras[facts.judged]) if facts.judged else [])
-    counts = [(split, found["count"]) for split, found in facts.audit.get("splits", {}).items()]
-    source = facts.audit.get("source") or data.get("source")
-    rows = [
-        ("Task", f"one of {len(class_names)} classes for each 48x48 grey face: {', '.join(class_names)}")
-        if class_names
-        else None,
-        ("Data", f"{source}{': synthetic faces, drawn by a program' if facts.synthetic else ''}") if source else None,
-        ("Images", ", ".join(f"{count:,} {facts.title(split)}" for split, count in counts)) if counts else None,
-        ("Model", f"EfficientNet-B0, input {facts.config['image_size']}x{facts.config['image_size']} pixels")
-        if "image_size" in facts.config
-        else None,
-        ("Recipe", str(facts.config["recipe"])) if facts.config.get("recipe") else None,
-        ("Epochs", str(len(facts.history))) if facts.history else None,
-        ("Training time", duration(metrics["seconds"])) if metrics.get("seconds") else None,
-        ("Backend", str(metrics["backend"])) if metrics.get("backend") else None,
-        *((_MACHINE.get(key, key), str(value)) for key, value in metrics.get("machine", {}).items()),
-        *(
-            (f"Accuracy, {facts.title(split)}", with_interval(found, "accuracy", "95 % interval "))
-            for split, found in facts.keras.items()
-        ),
-        *(
-            (f"Macro-F1, {facts.title(split)}", with_interval(found, "macro_f1", "95 % interval "))
-            for split, found in facts.keras.items()
-        ),
-    ]
-    blocks: list[Block] = [Heading("Experiment overview")]
+    metrics, names, size = facts.metrics, facts.class_names, facts.config.get("image_size")
+    splits = facts.audit.get("splits", {})
+    source = facts.audit.get("source") or metrics.get("data", {}).get("source")
+    rows = {
+        "Task": f"one of {len(names)} classes for each 48x48 grey face: {', '.join(names)}" if names else None,
+        "Data": f"{source}{': synthetic faces, drawn by a program' if facts.synthetic else ''}" if source else None,
+        "Images": ", ".join(f"{found['count']:,} {facts.title(split)}" for split, found in splits.items()),
+        "Model": f"EfficientNet-B0, input {size}x{size} pixels" if size else None,
+        "Recipe": facts.config.get("recipe"),
+        "Epochs": len(facts.history) or None,
+        "Training time": duration(metrics["seconds"]) if metrics.get("seconds") else None,
+        "Backend": metrics.get("backend"),
+        **{_MACHINE_TITLES.get(key, key): value for key, value in metrics.get("machine", {}).items()},
+    }
+    for key, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro-F1")):
+        for split, found in facts.keras.items():
+            rows[f"{name}, {facts.title(split)}"] = with_interval(found, key, "95 % interval ")
+    blocks: list[Block] = []
     if facts.synthetic:
         blocks.append(
             Paragraph(
@@ -46,7 +37,4 @@ def overview(facts: Facts) -> list[Block]:
         )
     if not metrics:
         blocks.append(Paragraph("The run has no metrics: it has not ended, or has not been evaluated."))
-    return [*blocks, Table(("", ""), [row for row in rows if row], "ll")]
-
-
-_MACHINE = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
+    return [*blocks, Table.from_pairs(rows)]

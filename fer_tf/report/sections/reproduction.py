@@ -1,4 +1,4 @@
-"""Section: how to train the same again."""
+"""Section: how to train the same model again."""
 
 from __future__ import annotations
 
@@ -6,50 +6,52 @@ import shlex
 from pathlib import Path
 
 from fer_tf.artifacts import RunDirectory
-from fer_tf.report.document import Block, Code, Heading, Paragraph, Table
+from fer_tf.report.document import Block, Code, Paragraph, Table
 from fer_tf.report.facts import Facts
 
 
 def reproduction(facts: Facts) -> list[Block]:
-    metrics, data = facts.metrics, facts.metrics.get("data", {})
-    blocks: list[Block] = [Heading("How to reproduce")]
+    metrics = facts.metrics
+    blocks: list[Block] = []
     command = str(metrics.get("command") or "")
     if "--resume" in command:
         blocks.append(Paragraph("The run was resumed; its last command was:"))
     if command:
         blocks.append(Code(command))
     else:
-        blocks.append(Paragraph("The command was not recorded; the settings above and this table take its place."))
+        blocks.append(Paragraph("The command was not recorded; use the settings above and this table."))
     if facts.data:
         blocks += [
-            Paragraph("The same from the start, with the settings of this folder, called beside it:"),
+            Paragraph(
+                "To train the model again from the start with the settings of this folder, run this in the folder "
+                "that contains it:"
+            ),
             Code(shlex.join(_command_from_files(facts))),
         ]
         weights = str(facts.config.get("weights", ""))
-        files = [weights] if Path(weights).suffix else []  # the others are names that fer_tf knows
-        needed = [Path(name).name for name in (*files, *facts.config.get("teachers", ()))]
-        if needed:
+        files = [f"{Path(weights).name} (initial weights)"] if Path(weights).suffix else []  # others are known names
+        files += [f"{Path(teacher).name} (teacher)" for teacher in facts.config.get("teachers", ())]
+        if files:
             blocks.append(
                 Paragraph(
-                    f"It also needs {', '.join(needed)}, from which it starts or which teach it and which are not in "
-                    "this folder: change their paths in config.json."
+                    f"It also needs these files, which are not in this folder: {', '.join(files)}. Change their paths "
+                    "in config.json."
                 )
             )
-    checksum = data.get("sha256") or facts.audit.get("sha256")
-    rows = [
-        ("seed", str(facts.config["seed"])) if "seed" in facts.config else None,
-        ("commit", str(metrics["commit"])) if metrics.get("commit") else None,
-        ("data, SHA-256", checksum) if checksum else None,
-        *((name, str(version)) for name, version in metrics.get("versions", {}).items()),
-    ]
-    blocks.append(Table(("", ""), [row for row in rows if row], "ll"))
+    rows = {
+        "seed": facts.config.get("seed"),
+        "commit": metrics.get("commit"),
+        "data, SHA-256": metrics.get("data", {}).get("sha256") or facts.audit.get("sha256"),
+        **metrics.get("versions", {}),
+    }
+    blocks.append(Table.from_pairs(rows))
     if not metrics.get("commit"):
         blocks.append(Paragraph("The commit was not recorded."))
     return blocks
 
 
 def _command_from_files(facts: Facts) -> list[str]:
-    """What trains such a run again, whatever commands led to it."""
+    """Return the command that trains such a run from the start, whatever commands led to it."""
     words = ["fer-tf", "train", "--config", RunDirectory(facts.name).config.as_posix()]
     if facts.data.get("path"):
         words += ["--data", str(facts.data["source"])]
