@@ -226,11 +226,12 @@ def test_shipped_model_opens_with_plain_keras():
 def test_training_starts_from_the_shipped_backbone_without_network():
     import keras
 
-    from fer_tf.model.network import build_model
+    from fer_tf.config import Config
     from fer_tf.model.weights import BACKBONE
+    from fer_tf.training.trainer import build_for
 
     theirs = keras.models.load_model(shipped_model(".keras")).get_layer(BACKBONE).get_weights()
-    ours = build_model(3, image_size=48, weights="fer2013").get_layer(BACKBONE).get_weights()
+    ours = build_for(Config(weights="fer2013"), 48, 3, "float32", start=True).get_layer(BACKBONE).get_weights()
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
 
