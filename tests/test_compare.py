@@ -191,6 +191,8 @@ def test_bad_input_is_one_line(tmp_path, finished, unfinished, capsys):
     assert "row 2" in failure(capsys, finished, other)
     write_text(RunDirectory(other).history, HEAD + "2,1,64\n")
     assert "row 2 lacks" in failure(capsys, finished, other)
+    RunDirectory(other).data.rename(tmp_path / "moved.json")
+    assert "data.json is missing" in failure(capsys, finished, other)
     write_text(RunDirectory(other).config, "{")
     assert "no JSON" in failure(capsys, finished, other)
     assert not (tmp_path / "runs.png").exists()

@@ -21,6 +21,8 @@ from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
 from fer_tf.evaluation.calibration import calibration_check
 from fer_tf.evaluation.metrics import evaluate
+from fer_tf.report.facts import read_facts
+from fer_tf.report.figures import draw_run
 from fer_tf.report.writing import FACE_FIGURES, write_audit, write_report
 
 NAMES = ("sad", "neutral", "disgust")
@@ -490,6 +492,18 @@ def test_no_validation_figures_in_the_history(tmp_path):
     write_report(run)
     assert "| 2 (all layers) | 1 | 9 s | 0.1 | 0.1 | 1.000 | 50.0 % | - | - |" in text_of(run)
     assert "No epoch was scored on a validation split." in text_of(run)
+
+
+def test_no_epoch_of_the_final_size_yet(tmp_path):
+    """Progressive resizing that was stopped early: the text and the curves agree that no epoch can be kept."""
+    run = RunDirectory.create(tmp_path / "run")
+    write_json(run.config, {"image_size": 64})
+    write_text(run.history, "\n".join(HISTORY.replace(",64,", ",48,").splitlines()[:3]) + "\n")
+    write_report(run)
+    assert "No epoch was scored at the final size of 64 pixels yet." in text_of(run)
+    assert "| 1 (head alone) | 2 | 2 min | 0.001 | 0.001 | 1.200 to 1.100 | 42.0 % | - | - |" in text_of(run)
+    curves = draw_run(read_facts(run))["curves"]
+    assert not any("best epoch" in line.get_label() for ax in curves.axes for line in ax.lines)
 
 
 def test_class_names_are_text(tmp_path):

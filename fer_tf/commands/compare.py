@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         write_plot(runs, args.output)
     print(format_table(runs))
     if args.output:
-        print(f"wrote {args.output}")
+        print(f"Wrote {args.output}")
     return 0
 
 

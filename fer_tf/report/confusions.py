@@ -102,9 +102,8 @@ def _frequencies_in_words(matrix: np.ndarray, names: Sequence[str]) -> str:
     images, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
     texts = []
     for word, chosen in (("more", predicted > OFTEN * images), ("less", predicted < SELDOM * images)):
-        classes = [
-            f"{names[label]} ({predicted[label]:,} for {images[label]:,} images)" for label in np.flatnonzero(chosen)
-        ]
+        labels = np.flatnonzero(chosen).tolist()
+        classes = [f"{names[label]} ({predicted[label]:,} for {images[label]:,} images)" for label in labels]
         if classes:
             texts.append(f"Predicted {word} often than they occur: {', '.join(classes)}.")
     return " ".join(texts) or "Every class is predicted about as often as it occurs (within 10 %)."
@@ -157,15 +156,7 @@ def taken_for(matrix: np.ndarray, names: Sequence[str], true: int, taken: int, *
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22); it is valid for few trials too.
-
-    Args:
-        successes: 0 to `trials`.
-        trials: at least 1.
-
-    Returns:
-        Two shares in [0, 1].
-    """
+    """Return the 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22); it is valid for few trials too."""
     from scipy.stats import binomtest
 
     found = binomtest(successes, trials).proportion_ci(method="wilson")

@@ -172,13 +172,11 @@ def plot_class_balance(
     height = 0.84 / max(len(present), 1)
     for i, (split, values) in enumerate(present.items()):
         centre = np.arange(len(class_names)) - 0.42 + (i + 0.5) * height
-        bars = ax.barh(centre, values, height * 0.92, color=SPLIT_COLOURS.get(split, GREY), label=plain(split))
         shares = [f"{value:,} ({percent(value / values.sum())})" for value in values]
-        ax.bar_label(bars, shares, padding=3, fontsize=8)
-    _horizontal(ax, class_names)
+        _bars(ax, centre, height, values, shares, label=plain(split), color=SPLIT_COLOURS.get(split, GREY))
+    _finish_bars(ax, class_names)
     ax.set(xlabel="images (share of the split)")
     ax.margins(x=0.2)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
 
@@ -196,13 +194,12 @@ def plot_class_scores(
     height = 0.28
     for i, (key, colour) in enumerate((("precision", BLUE), ("recall", ORANGE), ("f1", GREEN))):
         values = [row[key] for row in per_class]
-        label = "F1" if key == "f1" else key
-        bars = ax.barh(np.arange(len(per_class)) + (i - 1) * height, values, height * 0.92, color=colour, label=label)
-        ax.bar_label(bars, [number(value, ".2f") for value in values], padding=3, fontsize=8)
-    _horizontal(ax, [f"{row['name']} ({row['support']:,})" for row in per_class])
+        centre = np.arange(len(per_class)) + (i - 1) * height
+        texts = [number(value, ".2f") for value in values]
+        _bars(ax, centre, height, values, texts, label="F1" if key == "f1" else key, color=colour)
+    _finish_bars(ax, [f"{row['name']} ({row['support']:,})" for row in per_class])
     ax.set(xlabel="score", xlim=(0, 1.08), xticks=np.linspace(0, 1, 6), ylabel="class (images)")
     ax.set_title(plain(title), pad=26)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
 
 
@@ -297,9 +294,15 @@ def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([np.nan if row.get(key) in (None, "") else float(row[key]) for row in history])
 
 
-def _horizontal(ax: Axes, names: Sequence[str]) -> None:
+def _bars(ax: Axes, centre: np.ndarray, height: float, values: Any, texts: Sequence[str], **style: Any) -> None:
+    ax.bar_label(ax.barh(centre, values, height * 0.92, **style), texts, padding=3, fontsize=8)
+
+
+def _finish_bars(ax: Axes, names: Sequence[str]) -> None:
+    """Name the groups of bars, the first on top, and add the legend."""
     ax.set_yticks(range(len(names)), _names(names))
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
