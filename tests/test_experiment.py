@@ -12,8 +12,11 @@ import keras
 import numpy as np
 import pytest
 
-from fer_tf.artifacts import RunDirectory, read_metadata
+from fer_tf.artifacts import RunDirectory, read_json, read_metadata
+from fer_tf.commands import train
 from fer_tf.config import Config
+from fer_tf.data.loading import load_dataset
+from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
 from fer_tf.experiment import read_result, resume_experiment, run_experiment, run_seeds
 from fer_tf.inference import open_model
@@ -104,6 +107,20 @@ def test_seeds_give_mean_and_deviation_and_go_on_after_a_stop(small_network, sma
         run_seeds(1, CONFIG, small_dataset, tmp_path / "runs")
 
 
+def test_the_command_prints_mean_and_deviation_of_its_seeds(small_network, small_dataset, tmp_path, capsys):
+    save_npz(small_dataset, tmp_path / "stripes.npz")
+    flags = ["--data", str(tmp_path / "stripes.npz"), "--run", str(tmp_path / "runs"), "--weights", "none"]
+    flags += ["--image-size", "32", "--epochs", "1", "--seed", "5", "--quantization", "--seeds", "2"]
+    assert train.main(flags) == 0
+    out = capsys.readouterr().out
+    summary = read_json(tmp_path / "runs" / "seeds.json")
+    assert summary["seeds"] == [5, 6]
+    found = summary["splits"]["test"]["accuracy"]
+    assert f"test, 2 seeds: accuracy {found['mean']:.2%} +- {found['standard_deviation']:.2%}, macro-F1" in out
+    assert train.main([*flags[:-1], "1"]) == 2
+    assert "1 seeds: expected 2 or more" in capsys.readouterr().err
+
+
 KILLED_AT_RENAME = """
 import os, signal, sys
 import keras
@@ -126,9 +143,6 @@ resume_experiment(sys.argv[1], data=sys.argv[3])
 @pytest.mark.slow
 def test_a_run_killed_at_any_rename_leaves_a_calibrated_model_or_none(small_network, small_dataset, tmp_path):
     """From the end of training to the report: SIGKILL instead of each rename, then go on."""
-    from fer_tf.data.loading import load_dataset
-    from fer_tf.data.reading.npz import save_npz
-
     save_npz(small_dataset, tmp_path / "stripes.npz")
     dataset = load_dataset(tmp_path / "stripes.npz")
     whole = run_experiment(CONFIG, dataset, tmp_path / "whole", quantizations=())

@@ -1,4 +1,8 @@
-"""Turns a float .tflite into the finished file in one of six quantizations. Needs no Keras."""
+"""Turns a float .tflite into the finished file in one of several quantizations. Needs no Keras.
+
+A new quantization gets its name in `QUANTIZATIONS` (and in `CALIBRATED`, if it needs calibration images), its branch in
+`quantize`, and its place in `predict`'s list of files to look for.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Labels and probabilities -> the figures of one model on one split: accuracy, F1, confusion matrix, intervals.
 
-A new metric is computed in `_measure` and shown by `summary.format_summary`. Rows of a confusion matrix are the true
-class, columns the predicted one; every class of `class_names` has a row, also if the split has no image of it.
+A new metric is computed in `_measure`, and shown by `summary.format_summary` and in `report/sections/results.py`. Rows
+of a confusion matrix are the true class, columns the predicted one; every class of `class_names` has a row, also if the
+split has no image of it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Callbacks of Keras's fit: epoch seeds, progress, moving average of the weights, and saving the state.
 
-`make_callbacks` lists those of a segment. To add one, write its class here and name it there.
+`make_callbacks` lists those of a segment. To add one, write its class here and name it there. A Keras
+callback whose counters a resumed run must restore also goes into `watched` and `_COUNTERS`.
 """
 
 from __future__ import annotations
