@@ -28,6 +28,16 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
+def points_with_interval(scores: Mapping[str, Any]) -> str:
+    """Format a paired difference in percentage points with its 95 % interval: -0.20 (-0.61 to +0.22).
+
+    Args:
+        scores: with `difference` and `difference_interval`, as of `evaluation.compare`.
+    """
+    low, high = scores["difference_interval"]
+    return f"{points(scores['difference'])} ({points(low)} to {points(high)})"
+
+
 def quantity(count: float, unit: str) -> str:
     """Format a number of things: 1 image, 3,589 images."""
     return f"{count:,.10g} {unit}{'' if count == 1 else 's'}"

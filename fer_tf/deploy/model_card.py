@@ -11,7 +11,7 @@ from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.report.sections.limits import limits
 from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
-from fer_tf.text import percent
+from fer_tf.text import megabytes, percent, points, with_interval
 
 _HASHES = (
     "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, which "
@@ -44,7 +44,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
                 ("model.keras", "the network, float32, without optimiser state; keras.models.load_model opens it"),
                 (
                     f"model-{quantization}.tflite",
-                    f"the LiteRT file that ships ({card['size_bytes'] / 1e6:.2f} MB): preprocessing, labels and "
+                    f"the LiteRT file that ships ({megabytes(card['size_bytes'])}): preprocessing, labels and "
                     "temperature inside, built-in operators only",
                 ),
                 (f"model-{quantization}.json", "its scorecard, with all quantizations that were tried"),
@@ -89,15 +89,13 @@ def _counts(data: Mapping[str, Any]) -> str:
 def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Block]:
     blocks: list[Block] = []
     for split, found in facts.keras.items():
-        low, high = found["accuracy_interval"]
-        f1_low, f1_high = found["macro_f1_interval"]
         calibration, before = found["calibration"], found.get("calibration_before")
         unscaled = f" ({before['ece']:.3f} before temperature scaling)" if before else ""
         blocks += [
             Paragraph(
                 f"Keras model, {split_title(split)}, {found['num_images']:,} images, one view: accuracy "
-                f"{percent(found['accuracy'])} (95 % interval {percent(low)} to {percent(high)}), macro-F1 "
-                f"{found['macro_f1']:.3f} ({f1_low:.3f} to {f1_high:.3f}), balanced accuracy "
+                f"{with_interval(found, 'accuracy', '95 % interval ')}, macro-F1 {with_interval(found, 'macro_f1')}, "
+                "balanced accuracy "
                 f"{percent(found['balanced_accuracy'])}, expected calibration error "
                 f"{calibration['ece']:.3f}{unscaled}, negative log-likelihood {calibration['nll']:.3f}."
             ),
@@ -115,11 +113,11 @@ def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Bl
             ),
         ]
     scores = card["validation"]
-    low, high = scores["difference_interval"]
+    low, high = map(points, scores["difference_interval"])
     blocks.append(
         Paragraph(
             f"The {card['quantization']} .tflite on the selection split: accuracy {percent(scores['accuracy'])}, "
-            f"{100 * scores['difference']:+.2f} points against Keras (95 % {100 * low:+.2f} to {100 * high:+.2f}), the "
+            f"{points(scores['difference'])} points against Keras (95 % {low} to {high}), the "
             f"same class for {percent(scores['agreement'])} of the images; one image in {card['latency_ms']:.2f} ms on "
             f"one thread ({card['machine']['cpu']})."
         )

@@ -25,6 +25,7 @@ from fer_tf.inference.litert import LiteRTPredictor
 from fer_tf.inference.predictor import Predictor
 from fer_tf.machine import machine, versions
 from fer_tf.task import EMOTIONS, split_title
+from fer_tf.text import points_with_interval
 
 if TYPE_CHECKING:
     import keras
@@ -356,9 +357,8 @@ def format_tried(scorecard: dict[str, Any]) -> str:
         f"{'MB':>6} {'ms':>7}"
     ]
     for row in scorecard["tried"]:
-        low, high = row["difference_interval"]
         mark = "*" if row["quantization"] == scorecard["quantization"] else " "
-        difference = f"{100 * row['difference']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+        difference = points_with_interval(row)
         lines.append(
             f"{mark} {row['quantization']:12} {row['accuracy']:9.2%} {difference:>28} {row['macro_f1']:9.3f} "
             f"{row['ece']:6.3f} {row['agreement']:10.2%} {row['size_bytes'] / 1e6:6.2f} {row['latency_ms']:7.3f}"

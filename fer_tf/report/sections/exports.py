@@ -8,7 +8,7 @@ from typing import Any
 from fer_tf.report.document import Block, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.task import SELECTION_SPLIT, SPLITS
-from fer_tf.text import interval, listed, megabytes, number, percent, points
+from fer_tf.text import listed, megabytes, number, percent, points_with_interval
 
 
 def exports(facts: Facts) -> list[Block]:
@@ -61,7 +61,4 @@ def _columns(facts: Facts, files: Mapping[str, Mapping[str, Any]]) -> list[tuple
 
 
 def _difference(scores: Mapping[str, Any]) -> str:
-    if "difference" not in scores:
-        return "-"
-    bounds = interval([100 * bound for bound in scores["difference_interval"]], "+.2f")
-    return f"{points(scores['difference'])} ({bounds})"
+    return points_with_interval(scores) if "difference" in scores else "-"
