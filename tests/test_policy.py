@@ -123,6 +123,11 @@ def test_what_was_decided_is_recorded_with_the_run_and_used_again(tmp_path):
     assert len(whole) == 15
     (run.data).write_text(json.dumps(describe_data(whole)))
     np.testing.assert_array_equal(run_data(run, Config()).images, whole.images)
+    by_0_1 = json.loads(run.data.read_text())
+    del by_0_1["crop"]  # version 0.1 recorded nothing and took centre squares
+    (run.data).write_text(json.dumps(by_0_1))
+    np.testing.assert_array_equal(run_data(run, Config()).images, whole.images)
+    (run.data).write_text(json.dumps(describe_data(whole)))
     broken = {**json.loads(run.data.read_text()), "crop": {**recorded, "factor": 2.0}}
     (run.data).write_text(json.dumps(broken))
     with pytest.raises(InputError, match=r"was cropped by YuNet 2023mar with the factor 2\.0"):

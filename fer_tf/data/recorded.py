@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,9 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
     source = description["path"] if own else path
     if own and source is not None and not Path(source).exists():
         raise InputError(f"the data of {run.path} is no longer at {source}: say where it is by --data")
-    recorded = description.get("crop") if own or same else None
-    policy = {key: value for key, value in (recorded or {}).items() if key != "num_without_face"}
     dataset = load_dataset(
         source,
-        faces=CropPolicy.from_dict(policy) if policy else "auto",
+        faces=_recorded_faces(description) if own or same else "auto",
         classes=description.get("classes"),
         limit=int(description.get("limit") or 0),
         seed=description.get("seed", config.seed),
@@ -74,6 +73,14 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
     if (own or same) and any(found[key] != description.get(key) for key in ("sha256", "counts")):
         raise InputError(f"{source} is not (or no longer) the data that {run.path} was trained on: restore it")
     return dataset
+
+
+def _recorded_faces(description: Mapping[str, Any]) -> str | CropPolicy:
+    """How the pictures of the run's data became crops."""
+    if "crop" not in description:
+        return "whole"  # version 0.1 took the centre square of each picture
+    values = {key: value for key, value in (description["crop"] or {}).items() if key != "num_without_face"}
+    return CropPolicy.from_dict(values) if values else "auto"
 
 
 def run_config(run: RunDirectory) -> Config:

@@ -75,7 +75,7 @@ def read_folder(root: Path, name: str, faces: str | CropPolicy = "auto") -> Data
     for relative, _, _ in files:
         data = _read(root, relative)
         digest.update(os.fsencode(relative) + f"\0{len(data)}\0".encode() + data)
-    policy = faces if isinstance(faces, CropPolicy) else decide(faces, _sample(root, files))
+    policy = faces if isinstance(faces, CropPolicy) else decide(faces, _sample(root, files) if faces == "auto" else [])
     if policy.faces == "detect":
         logger.info("%s: faces are looked for in each picture (%s)", name, policy.reason)
     images, found, originals = _crops(root, name, files, policy, digest.hexdigest())
