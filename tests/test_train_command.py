@@ -160,7 +160,7 @@ def test_run_directory_that_exists_is_refused(run, stripes, capsys):
         (["--config", "{config}"], "unknown setting 'batchsize': did you mean 'batch_size'"),
         (["--dropout", "2"], "dropout 2.0: expected a number from 0 to 0.95"),
         (["--weights", "absent.h5"], "absent.h5: expected a .h5 of ImageNet"),
-        (["--weights", "{config}"], "expected imagenet, fer2013, none, a .h5"),
+        (["--weights", "{config}"], "expected imagenet, imagenet-lite0, fer2013, none, a .h5"),
         (["--weights", "{other}"], "does not hold EfficientNet-B0's no-top weights"),
         (["--data", "absent.csv"], "absent.csv"),
         (["--teachers", "absent"], "absent"),
