@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # the index is the label
 NUM_CLASSES = len(EMOTIONS)
 IMAGE_SIZE = 48  # side of a face, pixels
@@ -17,8 +19,10 @@ _SYNONYMS = {
     "scared": "fear",
     "happiness": "happy",
     "joy": "happy",
+    "joyful": "happy",
     "sadness": "sad",
     "surprised": "surprise",
+    "suprise": "surprise",  # misspelt so in several published folders
 }
 
 
@@ -26,12 +30,12 @@ def canonical_emotion(name: str) -> str | None:
     """Return FER-2013's name of an emotion.
 
     Args:
-        name: name of a folder or class, in any case, with or without blanks around it.
+        name: name of a folder or class, in any case and any Unicode form, with or without blanks around it.
 
     Returns:
         A member of `EMOTIONS`, or None if the name means none of the seven.
     """
-    key = name.strip().lower()
+    key = unicodedata.normalize("NFC", name).strip().casefold()
     key = _SYNONYMS.get(key, key)
     return key if key in EMOTIONS else None
 
