@@ -11,7 +11,7 @@ from fer_tf import moved
 if TYPE_CHECKING:
     from fer_tf.config import Config
     from fer_tf.data.loading import load_dataset
-    from fer_tf.deploy.release import export_tflite
+    from fer_tf.deploy.release import export_onnx, export_tflite
     from fer_tf.experiment import run_experiment
     from fer_tf.inference.classifier import EmotionClassifier
     from fer_tf.recipes import RECIPES
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "RECIPES", "Config", "EmotionClassifier", "Recognizer", "__version__", "evaluate", "export_tflite", "load_dataset",
-    "recognize", "run_experiment",
+    "RECIPES", "Config", "EmotionClassifier", "Recognizer", "__version__", "evaluate", "export_onnx", "export_tflite",
+    "load_dataset", "recognize", "run_experiment",
 ]  # fmt: skip
 
 _HOME = {
@@ -30,6 +30,7 @@ _HOME = {
     "RECIPES": "fer_tf.recipes",
     "Recognizer": "fer_tf.recognition",
     "evaluate": "fer_tf.scoring",
+    "export_onnx": "fer_tf.deploy.release",
     "export_tflite": "fer_tf.deploy.release",
     "load_dataset": "fer_tf.data.loading",
     "recognize": "fer_tf.recognition",

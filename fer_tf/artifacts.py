@@ -162,10 +162,10 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def parse_metadata(content: bytes, name: str) -> dict[str, Any]:
-    """Return the metadata of a model whose bytes are in memory.
+    """Return the metadata of a .keras or .tflite whose bytes are in memory.
 
     Args:
-        content: the whole .keras or .tflite.
+        content: the whole file.
         name: what the error message calls it.
 
     Raises:
@@ -182,9 +182,23 @@ def _metadata(file: Path | io.BytesIO, name: str) -> dict[str, Any]:
         with zipfile.ZipFile(file) as archive:
             if archive.getinfo(METADATA_NAME).file_size > _MAX_JSON_BYTES:
                 raise InputError(foreign)
-            metadata = _parse_object(archive.read(METADATA_NAME), f"{name}:{METADATA_NAME}")
+            data = archive.read(METADATA_NAME)
     except (zipfile.BadZipFile, KeyError, OSError, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(foreign) from error
+    return check_metadata(data, name)
+
+
+def check_metadata(data: bytes, name: str) -> dict[str, Any]:
+    """Parse and check the metadata that stands in a model.
+
+    Args:
+        data: JSON.
+        name: the model's name in error messages.
+
+    Raises:
+        InputError: if it is damaged or of a newer version.
+    """
+    metadata = _parse_object(data, f"{name}:{METADATA_NAME}")
     names = metadata.get("class_names")
     if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
         raise InputError(f"{name}: its {METADATA_NAME} has no list of class_names; export the model again")
@@ -281,6 +295,10 @@ class RunDirectory:
 
     def scorecard(self, quantization: str) -> Path:
         return self.path / f"model-{quantization}.json"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
 
     def figure(self, name: str) -> Path:
         return self.path / "figures" / f"{name}.png"

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a classifier, evaluate it and export it",
     "evaluate": "score a model on a split",
     "export_tflite": "write a quantised .tflite of a trained model",
+    "export_onnx": "write a float32 .onnx of a trained model",
     "predict": "rank the emotions of the faces in pictures and videos",
     "explore": "audit a data set: balance, duplicates, blanks",
     "prepare": "write any readable data set as one .npz file",
@@ -26,7 +27,14 @@ COMMANDS = {
     "benchmark": "time decoding, training and inference on this machine",
 }
 # Any other missing module is part of `train`.
-_EXTRA_OF_MODULE = {"cv2": "faces", "jax": "jax", "tensorboard": "tensorboard"}
+_EXTRA_OF_MODULE = {
+    "cv2": "faces",
+    "jax": "jax",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "tf2onnx": "onnx",
+    "tensorboard": "tensorboard",
+}
 
 
 class _Parser(argparse.ArgumentParser):

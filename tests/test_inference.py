@@ -327,8 +327,8 @@ def test_other_files(model, tmp_path):
     (tmp_path / "text.tflite").write_text("this is a text, not a network")
     assert _refusal(tmp_path / "text.tflite").startswith("FILE is no .tflite file")
     shutil.copy(model, tmp_path / "model.onnx")
-    assert _refusal(tmp_path / "model.onnx").startswith("FILE is neither a .tflite nor a .keras file")
-    assert _refusal(tmp_path).startswith("FILE is neither")
+    assert _refusal(tmp_path / "model.pt").startswith("FILE is no .tflite, .keras or .onnx file")
+    assert _refusal(tmp_path).startswith("FILE is no .tflite, .keras or .onnx file")
     (tmp_path / "folder.tflite").mkdir()
     assert _refusal(tmp_path / "folder.tflite") == "cannot read FILE: Is a directory"
     with zipfile.ZipFile(model) as archive:

@@ -59,8 +59,8 @@ def test_every_public_name_is_there_and_others_are_not():
 
 def test_public_functions_have_an_example_and_all_examples_run(in_folder_with_a_run):
     functions = [
-        "Config", "EmotionClassifier", "Recognizer", "evaluate", "export_tflite", "load_dataset", "recognize",
-        "run_experiment",
+        "Config", "EmotionClassifier", "Recognizer", "evaluate", "export_onnx", "export_tflite", "load_dataset",
+        "recognize", "run_experiment",
     ]  # fmt: skip
     pytest.importorskip("cv2")
     pytest.importorskip("skimage")

@@ -53,10 +53,10 @@ def convert(model: keras.Model) -> bytes:
         InputError: if the model has other inputs or outputs, or Keras does not run on TensorFlow.
     """
     check_backend()
-    _check_task(model)
+    check_task(model)
     import tensorflow as tf
 
-    network = with_preprocessing(_in_float32(model))
+    network = with_preprocessing(in_float32(model))
     signature = tf.TensorSpec((1, IMAGE_SIZE, IMAGE_SIZE, 1), tf.float32)
     function = tf.function(lambda images: network(images, training=False), autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], network)
@@ -79,7 +79,12 @@ def check_backend() -> None:
         )
 
 
-def _check_task(model: keras.Model) -> None:
+def check_task(model: keras.Model) -> None:
+    """Check that a model takes square RGB images and gives probabilities of classes.
+
+    Raises:
+        InputError: if its input or output has another shape.
+    """
     taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not (isinstance(taken, tuple) and isinstance(given, tuple)) or (
         len(taken) != 4 or taken[1] is None or taken[1:] != (taken[1], taken[1], 3) or len(given) != 2
@@ -99,8 +104,8 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
-    """The model, or a float32 copy if it computes in mixed precision, which the converter does not take."""
+def in_float32(model: keras.Model) -> keras.Model:
+    """Return the model, or a float32 copy if it computes in mixed precision, which no converter takes."""
     if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model
 
@@ -115,8 +120,8 @@ def _in_float32(model: keras.Model) -> keras.Model:
     return copy
 
 
-def with_preprocessing(model: keras.Model) -> keras.Model:
-    """Put `preprocess` in front of a model: grey pixels, float32 (1, 48, 48, 1), -> probabilities.
+def with_preprocessing(model: keras.Model, *, batch_size: int | None = 1) -> keras.Model:
+    """Put `preprocess` in front of a model: grey pixels, float32 (batch, 48, 48, 1), -> probabilities.
 
     If the network begins like EfficientNet, grey -> RGB, rescaling and normalisation are folded into its first
     convolution, which then has one input channel. A normalisation that shifts the values needs a second channel: the
@@ -124,11 +129,12 @@ def with_preprocessing(model: keras.Model) -> keras.Model:
 
     Args:
         model: of `model.build_model`, float32.
+        batch_size: images at a time; None for any number.
 
     Returns:
-        The model that `convert` gives to the converter.
+        The model that is converted.
     """
-    pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), batch_size=1, dtype="float32")
+    pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), batch_size=batch_size, dtype="float32")
     image = preprocess(pixels, model.input_shape[1])
     repeat = keras.Model(pixels, image).operations[-1]
     begin = _foldable_beginning(model)
@@ -169,8 +175,9 @@ def _with_folded_stem(
     channels, folded = [grey], [np.tensordot(kernel, scale, (2, 0))]
     if np.any(shift):
         # The constant is 255 so that both channels have the same range, and in int8 the same scale. `ops.full` would
-        # become an operator that XNNPACK does not run; an array becomes a constant.
-        channels.append(np.full(grey.shape, 255, np.float32))
+        # become an operator that XNNPACK does not run; an array becomes a constant. It needs a fixed batch size.
+        fixed = grey.shape[0] is not None
+        channels.append(np.full(grey.shape, 255, np.float32) if fixed else keras.ops.full_like(grey, 255.0))
         folded.append(np.tensordot(kernel, shift / 255.0, (2, 0)))
     x = keras.ops.concatenate(channels, axis=-1) if len(channels) > 1 else grey
     x = padding.__class__.from_config(padding.get_config())(x)

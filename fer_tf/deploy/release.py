@@ -1,4 +1,4 @@
-"""Exports a model as .tflite files, scores each against the Keras model, and writes one with its scorecard."""
+"""Exports a model as .tflite or .onnx, scores each file against the Keras model, and writes it with its scorecard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,28 +109,12 @@ def export_tflite(
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop {max_drop:g}: expected points of accuracy from 0 to 100")
     directory = RunDirectory.open(run)
-    metadata = read_metadata(directory.model)
-    if output is None:
-        directory.check_open()
-    path = directory.tflite(quantization) if output is None else Path(output)
-    if path.suffix != ".tflite":
-        raise InputError(f"--output {path}: expected a name that ends in .tflite")
-    check_writable(path)
-    dataset = run_data(directory, run_config(directory), None if data is None else str(data)).decoded()
-    if tuple(metadata["class_names"]) != dataset.class_names:
-        raise InputError(
-            f"{directory.model} knows {', '.join(metadata['class_names'])}, the data has "
-            f"{', '.join(dataset.class_names)}: give the run's own data"
-        )
-    from fer_tf.deploy.conversion import check_backend
-    from fer_tf.model.weights import load_classifier
-
-    check_backend()
-    model = load_classifier(directory.model)
+    path = _output_path(directory, directory.tflite(quantization), output)
+    model, keras_predictor, dataset = _load_run(directory, data)
     released = release(
         model,
         quantization,
-        keras_predictor=KerasPredictor(model, metadata, name=str(directory.model)),
+        keras_predictor=keras_predictor,
         dataset=dataset,
         num_calibration=num_calibration,
         max_drop=max_drop,
@@ -148,6 +132,74 @@ def export_tflite(
     scorecard_path = directory.scorecard(released.quantization) if output is None else path.with_suffix(".json")
     write_release(released, path, scorecard_path)
     return Exported(path, scorecard_path, released.scorecard)
+
+
+def export_onnx(run: str | Path, *, data: str | Path | None = None, output: str | Path | None = None) -> Exported:
+    """Write a run's model as float32 .onnx, scored by ONNX Runtime against the Keras model, with its scorecard.
+
+    Args:
+        run: the folder of a run that is over.
+        data: data to score with; the run's own if None.
+        output: the .onnx to write; its scorecard has the same name with .json. Both are in the run's folder if None.
+
+    Returns:
+        The paths of both files, and the scorecard, as `export_tflite` gives it.
+
+    Raises:
+        InputError: for a run without a model, data with other classes, an output that cannot be written, or Keras on
+            another backend than TensorFlow.
+        ModuleNotFoundError: without the packages of the extra `onnx`.
+
+    Example:
+        >>> import fer_tf
+        >>> fer_tf.export_onnx("runs/demo").path.name
+        'model.onnx'
+    """
+    import onnxruntime  # noqa: F401 - before the work begins: a missing package is the commonest mistake
+    import tf2onnx  # noqa: F401
+
+    from fer_tf.inference.onnx_model import ONNXPredictor
+
+    directory = RunDirectory.open(run)
+    path = _output_path(directory, directory.onnx, output)
+    model, keras_predictor, dataset = _load_run(directory, data)
+    from fer_tf.deploy.onnx_format import to_onnx
+
+    content = to_onnx(model, metadata=_in_current_schema(keras_predictor.metadata))
+    references = [_on_validation(keras_predictor, dataset), _on_synthetic(keras_predictor)]
+    card = _scorecard("onnx", content, references, ONNXPredictor)
+    released = Released("onnx", content, card)
+    scorecard_path = directory.scorecard("onnx") if output is None else path.with_suffix(".json")
+    write_release(released, path, scorecard_path)
+    return Exported(path, scorecard_path, card)
+
+
+def _output_path(directory: RunDirectory, default: Path, output: str | Path | None) -> Path:
+    """The file to write, checked before the work begins."""
+    if output is None:
+        directory.check_open()
+    path = default if output is None else Path(output)
+    if path.suffix != default.suffix:
+        raise InputError(f"--output {path}: expected a name that ends in {default.suffix}")
+    check_writable(path)
+    return path
+
+
+def _load_run(directory: RunDirectory, data: str | Path | None) -> tuple[keras.Model, KerasPredictor, Dataset]:
+    """A run's model, as the network and as a predictor, and the data to score it on."""
+    metadata = read_metadata(directory.model)
+    dataset = run_data(directory, run_config(directory), None if data is None else str(data)).decoded()
+    if tuple(metadata["class_names"]) != dataset.class_names:
+        raise InputError(
+            f"{directory.model} knows {', '.join(metadata['class_names'])}, the data has "
+            f"{', '.join(dataset.class_names)}: give the run's own data"
+        )
+    from fer_tf.deploy.conversion import check_backend
+    from fer_tf.model.weights import load_classifier
+
+    check_backend()
+    model = load_classifier(directory.model)
+    return model, KerasPredictor(model, metadata, name=str(directory.model)), dataset
 
 
 def release(
@@ -285,8 +337,13 @@ def _on_synthetic(predictor: Predictor) -> _Reference:
     return _Reference(images, labels, predictor.predict(images), {"source": "drawn faces", "seed": _SYNTHETIC_SEED})
 
 
-def _scorecard(quantization: str, data: bytes, references: Sequence[_Reference]) -> dict[str, Any]:
-    many, one = LiteRTPredictor(data), LiteRTPredictor(data, num_threads=1)
+def _scorecard(
+    quantization: str,
+    data: bytes,
+    references: Sequence[_Reference],
+    open_bytes: Callable[..., Predictor] = LiteRTPredictor,
+) -> dict[str, Any]:
+    many, one = open_bytes(data), open_bytes(data, num_threads=1)
     validation, synthetic = (_score(many, reference) for reference in references)
     return {
         "format": 1,

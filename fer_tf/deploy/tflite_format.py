@@ -13,10 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
-from fer_tf.task import IMAGE_SIZE
+from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
-INPUT_NAME = "images"
-OUTPUT_NAME = "probabilities"
 _SIGNATURE = "serving_default"
 _ALIGNMENT = 16  # bytes, of every buffer; the schema requires it, and flatbuffers' Python code does not do it
 _METADATA_ENTRY = "TFLITE_METADATA"  # this and the next lines: metadata_schema.fbs of the LiteRT metadata convention

@@ -16,9 +16,9 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
     """Open a model that fer_tf wrote, after checking that it is one.
 
     Args:
-        path: a .tflite (needs the light install only) or a .keras (needs the `train` extra).
-        num_threads: images that a .tflite predicts at the same time; `default_num_threads()` if None. Ignored for a
-            .keras.
+        path: a .tflite (needs the light install only), a .keras (needs the extra `train`), or an .onnx (`onnx`).
+        num_threads: images that a .tflite predicts at the same time, or threads of an .onnx; `default_num_threads()`
+            if None. Ignored for a .keras.
 
     Returns:
         The model with its class names and metadata.
@@ -36,4 +36,8 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
         from fer_tf.model.weights import load_keras  # imports Keras, which a .tflite does not need
 
         return KerasPredictor(load_keras(path), metadata, name=str(path))
-    raise InputError(f"{path} is neither a .tflite nor a .keras file: give a model that fer_tf wrote")
+    if path.suffix.lower() == ".onnx":
+        from fer_tf.inference.onnx_model import ONNXPredictor, read_onnx
+
+        return ONNXPredictor(read_onnx(path), name=str(path), num_threads=num_threads)
+    raise InputError(f"{path} is no .tflite, .keras or .onnx file: give a model that fer_tf wrote")

@@ -1,0 +1,57 @@
+"""Converts a Keras model to ONNX: grey uint8 pixels in, probabilities out, metadata inside; needs the extra `onnx`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import keras
+
+from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
+from fer_tf.deploy.conversion import check_backend, check_task, in_float32, with_preprocessing
+from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
+
+OPSET = 18  # ONNX 1.13 of 2022; ONNX Runtime 1.14 and newer read it
+
+
+def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
+    """Convert a trained model to the bytes of a float32 ONNX file.
+
+    The metadata stands in the file's `metadata_props`: `fer_tf.json` (all of it, as JSON), `labels.txt` (one class a
+    line) and `license`.
+
+    Args:
+        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.
+        metadata: JSON-able, with `class_names`.
+
+    Returns:
+        A file with input `images`, uint8 (batch, 48, 48, 1), the grey pixels in [0, 255], and output `probabilities`,
+        float32 (batch, classes).
+
+    Raises:
+        InputError: for a model with other inputs or outputs, or Keras on another backend than TensorFlow.
+        ModuleNotFoundError: without the packages of the extra `onnx`.
+    """
+    check_backend()
+    check_task(model)
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it reports each pass of its optimiser
+    grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="uint8")
+    network = with_preprocessing(in_float32(model), batch_size=None)
+    network = keras.Model(grey, network(keras.ops.cast(grey, "float32")))
+    function = tf.function(lambda images: {OUTPUT_NAME: network(images, training=False)}, autograph=False)
+    signature = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
+    for end in (*converted.graph.input, *converted.graph.output):
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+    names = metadata["class_names"]
+    converted.doc_string = f"Facial expression of a 48x48 grey face: {', '.join(names)}"
+    properties = {METADATA_NAME: json.dumps(metadata), LABELS_NAME: "\n".join(names) + "\n"}
+    properties["license"] = str(metadata.get("license") or "")
+    onnx.helper.set_model_props(converted, properties)
+    onnx.checker.check_model(converted, full_check=True)
+    return bytes(converted.SerializeToString())
