@@ -17,9 +17,9 @@ from PIL import Image
 from fer_tf import faces
 from fer_tf.artifacts import atomic_path
 from fer_tf.errors import InputError
-from fer_tf.faces.crops import Box
+from fer_tf.faces.crops import Box, scaled
 from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE
-from fer_tf.faces.pictures import as_picture
+from fer_tf.faces.pictures import DETECT_SIDES, as_picture, read_picture, say_first_frames
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.predictor import rank
 from fer_tf.task import IMAGE_SIZE
@@ -100,6 +100,7 @@ class Recognizer:
             "min_score": min_face_score,
             "min_size": min_face_size,
         }
+        self._min_side = round(DETECT_SIDES * detect_side)  # that a JPEG keeps when it is decoded
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -122,12 +123,21 @@ class Recognizer:
         Raises:
             InputError: if a photograph cannot be read, or the detector is needed and not installed.
         """
-        if isinstance(photos, (str, os.PathLike, Image.Image, np.ndarray)):
-            return self._recognize(as_picture(photos))
-        return [self._recognize(as_picture(photo)) for photo in photos]
+        several: list[str] = []
 
-    def _recognize(self, picture: Image.Image) -> list[Face]:
-        found = faces.find_faces(picture, **self._find)
+        def recognize(photo: Photo) -> list[Face]:
+            picture = as_picture(photo, min_side=self._min_side)
+            if picture.is_first_of_several:
+                several.append(str(photo))
+            return self._recognize(picture)
+
+        is_one = isinstance(photos, (str, os.PathLike, Image.Image, np.ndarray))
+        found = recognize(photos) if is_one else [recognize(photo) for photo in photos]  # type: ignore[arg-type, union-attr]
+        say_first_frames(several)
+        return found
+
+    def _recognize(self, picture: faces.Picture) -> list[Face]:
+        found = faces.find_faces(picture.image, size=picture.size, **self._find)
         ranked = self.classifier.classify(_crops(found)) if found else []
         return [
             Face(face.box, face.score, face.landmarks, emotions, number)
@@ -139,18 +149,25 @@ class Recognizer:
 
         Args:
             path: an image file.
-            annotated: where to write the copy; it is written if there is a face.
+            annotated: where to write the copy, without EXIF or other metadata; it is written if there is a face. Of a
+                JPEG that was decoded at a part of its size, the copy has that part's size.
 
         Raises:
             InputError: if the picture cannot be read, the copy cannot be written, or the detector is needed and not
                 installed.
         """
-        picture = faces.open_image(path)
+        found, is_first_of_several = self._recognize_file(path, annotated)
+        say_first_frames([str(path)] * is_first_of_several)
+        return found
+
+    def _recognize_file(self, path: Path, annotated: Path | None) -> tuple[list[Face], bool]:
+        picture = read_picture(path, min_side=self._min_side)
         found = self._recognize(picture)
         if annotated and found:
+            here = [dataclasses.replace(x, box=scaled(x.box, picture.size, picture.image.size)) for x in found]
             with atomic_path(annotated) as temporary:
-                _annotate(picture, found).save(temporary, quality=90)
-        return found
+                _annotate(picture.image, here).save(temporary, quality=90)
+        return found, picture.is_first_of_several
 
     def recognize_files(
         self, paths: Sequence[Path], *, annotated: dict[Path | int, Path] | None = None, num_threads: int = 1
@@ -166,14 +183,20 @@ class Recognizer:
             For each picture in order its faces, or the error that it raised.
         """
 
+        several: list[str] = []
+
         def recognize(path: Path) -> list[Face] | InputError:
             try:
-                return self.recognize_file(path, (annotated or {}).get(path))
+                found, is_first_of_several = self._recognize_file(path, (annotated or {}).get(path))
             except InputError as error:
                 return error
+            if is_first_of_several:
+                several.append(str(path))
+            return found
 
         if len(paths) < 2 or num_threads < 2:
             yield from map(recognize, paths)
+            say_first_frames(several)
             return
         from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -188,6 +211,7 @@ class Recognizer:
                 yield pending.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+        say_first_frames(sorted(several))
 
     def stream(
         self, source: str | os.PathLike[str] | int | faces.FrameSource, *, annotated: Path | None = None

@@ -301,7 +301,7 @@ def test_what_is_no_image_is_left_out_and_said(tmp_path, caplog):
     (tmp_path / "train/cat/Thumbs.db").write_bytes(b"")
     assert len(load_dataset(tmp_path)) == 12
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        f"{tmp_path}: 2 files or folders that are not PNG or JPEG images in a class folder are left out, "
+        f"{tmp_path}: 2 files or folders that are no images in a class folder are left out (1 .txt, 1 .png), "
         "such as 'train/cat/notes.txt'"
     ]
 

@@ -120,7 +120,7 @@ def test_folders_and_patterns_in_order_each_file_once(say, tmp_path):
     (tmp_path / "b" / "notes.txt").write_text("no picture")
     status, out, err = say("b", "*.png", "a.png", ".", "--format", "csv")
     assert [row["file"] for row in csv.DictReader(out)] == ["b/10.PNG", "b/2.png", "a.png"]
-    assert (status, err) == (0, ["3 read, 3 faces"])
+    assert (status, err) == (0, ["left out what is no picture or video: 1 .txt", "3 read, 3 faces"])
 
 
 def test_many_files_keep_their_order_over_threads(say, tmp_path):
@@ -220,7 +220,9 @@ def test_control_characters_of_names_reach_no_terminal(say, tmp_path):
         assert "\\x1b[31m" in text or "\\u001b[31m" in text
         assert "fröhlich" in text or "fr\\u00f6hlich" in text
     _, _, err = say("b\x1b.png", model=hostile)
-    assert err == ["fer-tf predict: error: no image file at b\\x1b.png: give the path of a PNG, JPEG, BMP or WEBP file"]
+    assert err == [
+        "fer-tf predict: error: no image file at b\\x1b.png: give the path of a picture, such as a JPEG or PNG file"
+    ]
 
 
 def test_a_synthetic_model_says_what_it_is(say, tmp_path):
@@ -389,15 +391,18 @@ def _bad_inputs(folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("missing.jpg", "no image file at missing.jpg: give the path of a PNG, JPEG, BMP or WEBP file"),
-        ("text.jpg", "text.jpg: not a PNG, JPEG, BMP or WEBP picture; convert it, or remove it"),
-        ("empty.png", "empty.png: not a PNG, JPEG, BMP or WEBP picture; convert it, or remove it"),
-        ("huge.png", "huge.png: more than 50 million pixels; scale the picture down"),
+        ("missing.jpg", "no image file at missing.jpg: give the path of a picture, such as a JPEG or PNG file"),
+        ("text.jpg", "text.jpg: not a JPEG, PNG, BMP, WEBP, GIF, TIFF, AVIF or HEIC picture; convert it, or remove it"),
+        (
+            "empty.png",
+            "empty.png: not a JPEG, PNG, BMP, WEBP, GIF, TIFF, AVIF or HEIC picture; convert it, or remove it",
+        ),
+        ("huge.png", "huge.png: PNG of more than 50 million pixels; scale the picture down"),
         ("a" * 300 + ".png", "no image file at aaaa"),
         ("missing.mp4", "no video file at missing.mp4: give the path of a video, or the number of a camera"),
         ("empty.mp4", "empty.mp4: not a video that OpenCV can read; convert it to .mp4 (H.264)"),
         ("text.mp4", "text.mp4: not a video that OpenCV can read; convert it to .mp4 (H.264)"),
-        ("nothing", "nothing: no pictures or videos in this folder; expected files ending in"),
+        ("nothing", "nothing: no pictures or videos in this folder; give a folder with JPEG, PNG or other files"),
         ("*.gif", "*.gif: no file matches this pattern"),
         ("97", "no camera 97: none can be opened under this number; 0 is usually the first"),
         ("4294967296", "no camera 4294967296: none can be opened under this number; 0 is usually the first"),

@@ -82,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open the model, go through the inputs, and print a row for each face."""
     from fer_tf.faces.inputs import annotated_paths, find_inputs
+    from fer_tf.faces.kinds import skipped_kinds
     from fer_tf.inference.predictor import default_num_threads
     from fer_tf.recognition import Recognizer
     from fer_tf.report.rows import Row
@@ -100,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(args.inputs)
     for problem in inputs.problems:
         report.skip(problem)
+    if inputs.skipped and inputs.files:
+        _log.warning("left out what is no picture or video: %s", skipped_kinds(inputs.skipped))
     files = [str(path) for path in inputs.files]
     report.single = report.single and len(files) + len(inputs.cameras) == 1
     outputs: dict[Path | int, Path] = {}

@@ -3,11 +3,11 @@
 from fer_tf.faces.crops import to_grey48
 from fer_tf.faces.detection import Detection, Face, detect_faces, find_faces
 from fer_tf.faces.drawing import draw_faces
-from fer_tf.faces.pictures import decode_image, open_image
+from fer_tf.faces.pictures import Picture, decode_image, open_image, read_picture
 from fer_tf.faces.tracking import Smoother
 from fer_tf.faces.video import FrameSource, VideoWriter
 
 __all__ = [
-    "Detection", "Face", "FrameSource", "Smoother", "VideoWriter", "decode_image", "detect_faces", "draw_faces",
-    "find_faces", "open_image", "to_grey48",
+    "Detection", "Face", "FrameSource", "Picture", "Smoother", "VideoWriter", "decode_image", "detect_faces",
+    "draw_faces", "find_faces", "open_image", "read_picture", "to_grey48",
 ]  # fmt: skip

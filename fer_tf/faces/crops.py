@@ -73,3 +73,18 @@ def crop_area(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     x = min(max(round(left + (width - side) / 2), 0), size[0] - side)
     y = min(max(round(top + (height - side) / 2), 0), size[1] - side)
     return x, y, x + side, y + side
+
+
+def scaled(box: Box, size: tuple[int, int], new_size: tuple[int, int]) -> Box:
+    """Return the same place in a picture of another size.
+
+    Args:
+        box: in the pixels of a picture of `size`.
+        size: width and height.
+        new_size: width and height of the enlarged or reduced picture.
+    """
+    if size == new_size:
+        return box
+    x, y = new_size[0] / size[0], new_size[1] / size[1]
+    left, top, right, bottom = box[0] * x, box[1] * y, (box[0] + box[2]) * x, (box[1] + box[3]) * y
+    return round(left), round(top), round(right) - round(left), round(bottom) - round(top)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fer_tf.errors import InputError
-from fer_tf.faces.crops import Box, crop_area, to_grey48
+from fer_tf.faces.crops import Box, crop_area, scaled, to_grey48
 from fer_tf.task import MAX_CROP_SIDE
 
 FACE_MODES = ("auto", "detect", "whole")
@@ -72,7 +72,8 @@ def find_faces(
     mode: str = "auto",
     detect_side: int = DETECT_SIDE,
     min_score: float = MIN_FACE_SCORE,
-    min_size: int = MIN_FACE_SIZE,
+    min_size: float = MIN_FACE_SIZE,
+    size: tuple[int, int] | None = None,
 ) -> list[Face]:
     """Find the faces of a picture, the largest first.
 
@@ -83,6 +84,8 @@ def find_faces(
         detect_side: longer side to which a larger picture is reduced for the detector, pixels.
         min_score: detections with a lower score are left out.
         min_size: faces whose box has a shorter side, in pixels of the picture, are left out.
+        size: width and height of the picture of which `image` is a reduced copy (`Picture.size`); boxes, landmarks and
+            `min_size` are in its pixels. The size of `image` if None.
 
     Returns:
         The faces; an empty list if the detector finds none.
@@ -91,11 +94,18 @@ def find_faces(
         InputError: if the detector is needed and the `faces` extra is not installed.
     """
     if mode == "whole" or (mode == "auto" and max(image.size) <= MAX_CROP_SIDE):
-        side = min(image.size)
-        return [Face(((image.width - side) // 2, (image.height - side) // 2, side, side), to_grey48(image))]
-    found = detect_faces(image, detect_side=detect_side, min_score=min_score, min_size=min_size)
+        width, height = size or image.size
+        side = min(width, height)
+        return [Face(((width - side) // 2, (height - side) // 2, side, side), to_grey48(image))]
+    part = image.width / (size or image.size)[0]
+    found = detect_faces(image, detect_side=detect_side, min_score=min_score, min_size=min_size * part)
     return [
-        Face(face.box, to_grey48(image.crop(crop_area(face.box, image.size))), face.score, face.landmarks)
+        Face(
+            scaled(face.box, image.size, size or image.size),
+            to_grey48(image.crop(crop_area(face.box, image.size))),
+            face.score,
+            tuple((x / part, y / part) for x, y in face.landmarks),
+        )
         for face in found
     ]
 
@@ -105,7 +115,7 @@ def detect_faces(
     *,
     detect_side: int = DETECT_SIDE,
     min_score: float = MIN_FACE_SCORE,
-    min_size: int = MIN_FACE_SIZE,
+    min_size: float = MIN_FACE_SIZE,
 ) -> list[Detection]:
     """Find faces with YuNet (Wu, Peng and Yu, 2023), the largest first.
 
@@ -124,7 +134,7 @@ def detect_faces(
     scale = _detection_scale(image.size, detect_side)
     width, height = (max(1, round(side * scale)) for side in image.size)
     filter_ = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
-    resized = image.convert("RGB")
+    resized = image if image.mode == "RGB" else image.convert("RGB")
     if (width, height) != image.size:
         resized = resized.resize((width, height), filter_)
     detector = _detector()

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_tf.errors import InputError
+from fer_tf.faces.kinds import file_kind, is_animation, is_hidden, is_meant_as_picture, skipped_kinds
 from fer_tf.faces.video import VIDEO_SUFFIXES
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_JPEG_COPIES = ("JPEG", "AVIF", "HEIF")  # photographs: as PNG, an annotated copy would take ten times the space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +20,10 @@ class Inputs:
     """What a list of texts stands for.
 
     Attributes:
-        pictures: files that are no videos by their names, each once.
-        videos: video files, each once.
+        pictures: files that are no videos, each once.
+        videos: video files and animated GIFs, each once.
         cameras: numbers of cameras.
+        skipped: files in the folders that are no pictures or videos, each once.
         problems: an error for each text that stands for nothing.
     """
 
@@ -29,6 +31,7 @@ class Inputs:
     videos: list[Path]
     cameras: list[int]
     problems: list[InputError]
+    skipped: list[Path] = dataclasses.field(default_factory=list)
 
     @property
     def files(self) -> list[Path]:
@@ -39,18 +42,22 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
     """Find the files and cameras that texts stand for.
 
     Args:
-        texts: each a file, a folder (the pictures and videos in it and below it, hidden ones left out), a glob pattern,
-            or the number of a camera.
+        texts: each a file, a folder (the pictures and videos in it and below it by their contents, hidden ones left
+            out), a glob pattern, or the number of a camera.
     """
-    paths: dict[Path, None] = {}
+    paths: dict[Path, str | None] = {}  # the kind of each file
+    skipped: dict[Path, None] = {}
     cameras: list[int] = []
     problems: list[InputError] = []
-    suffixes = PICTURE_SUFFIXES + VIDEO_SUFFIXES
     for text in texts:
         path = Path(text)
         if os.path.isdir(text):  # Path.is_dir raises for a name that the system refuses
-            found = sorted(file for file in path.rglob("*") if _is_meant(file, suffixes))
-            problem = f"{text}: no pictures or videos in this folder; expected files ending in {' '.join(suffixes)}"
+            files = sorted(file for file in path.rglob("*") if _is_shown(file, path) and file.is_file())
+            kinds = {file: _kind(file) for file in files}
+            found = [file for file, kind in kinds.items() if kind]
+            skipped.update(dict.fromkeys(file for file, kind in kinds.items() if not kind))
+            only = f" ({skipped_kinds(files)})" if files else ""
+            problem = f"{text}: no pictures or videos in this folder{only}; give a folder with JPEG, PNG or other files"
         elif os.path.exists(text) or not glob.has_magic(text):
             if text.isdecimal() and not os.path.exists(text):
                 cameras.append(int(text))
@@ -61,14 +68,22 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
             problem = f"{text}: no file matches this pattern"
         if not found:
             problems.append(InputError(problem))
-        paths.update(dict.fromkeys(found))
-    videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES]
-    pictures = [path for path in paths if path.suffix.lower() not in VIDEO_SUFFIXES]
-    return Inputs(pictures, videos, cameras, problems)
+        paths.update({file: paths.get(file) or _kind(file) for file in found})
+    videos = [path for path, kind in paths.items() if kind == "video"]
+    pictures = [path for path, kind in paths.items() if kind != "video"]
+    return Inputs(pictures, videos, cameras, problems, [path for path in skipped if path not in paths])
 
 
-def _is_meant(file: Path, suffixes: tuple[str, ...]) -> bool:
-    return file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+def _is_shown(file: Path, folder: Path) -> bool:
+    return not any(is_hidden(name) for name in file.relative_to(folder).parts)
+
+
+def _kind(file: Path) -> str | None:
+    """Tell by a file's contents, or by its name where these say nothing, whether it is a `picture` or a `video`."""
+    kind = file_kind(file)
+    if kind == "video" or is_animation(file) or (kind is None and file.suffix.lower() in VIDEO_SUFFIXES):
+        return "video"
+    return "picture" if is_meant_as_picture(file) else None
 
 
 def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path | int, Path]:
@@ -86,7 +101,8 @@ def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path
 
     for picture in inputs.pictures:
         suffix = picture.suffix.lower()
-        add(picture, picture.stem, suffix if suffix in (".jpg", ".jpeg") else ".png")
+        other = ".jpg" if file_kind(picture) in _JPEG_COPIES else ".png"
+        add(picture, picture.stem, suffix if suffix in (".jpg", ".jpeg") else other)
     for video in inputs.videos:
         add(video, video.stem, ".avi" if video.suffix.lower() == ".avi" else ".mp4")
     for camera in inputs.cameras:

@@ -20,7 +20,8 @@ from fer_tf.artifacts import atomic_path, cached_crops
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.reading.checks import MAX_ROWS, check_class_names
 from fer_tf.errors import InputError
-from fer_tf.faces.pictures import IMAGE_FORMATS, MAX_IMAGE_BYTES, decode_image
+from fer_tf.faces.kinds import is_hidden, is_meant_as_picture, skipped_kinds
+from fer_tf.faces.pictures import DETECT_SIDES, MAX_IMAGE_BYTES, MIN_SIDE, Picture, decode_picture, say_first_frames
 from fer_tf.faces.policy import NUM_SAMPLED, CropPolicy, decide
 from fer_tf.task import EMOTIONS, IMAGE_SIZE, canonical_emotion
 from fer_tf.text import shown, shown_path
@@ -38,13 +39,13 @@ SPLIT_OF_FOLDER = {
     "testing": "test",
     "privatetest": "test",
 }
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_OPENED_AS = 2  # changes when pictures are opened in another way, so that crops kept from before are made anew
 _PROGRESS_SECONDS = 5.0  # between two lines of the log
 _NUM_NAMED = 10  # pictures that a message names
 
 
 def read_folder(root: Path, name: str, faces: str | CropPolicy = "auto") -> Dataset:
-    """Read the PNG and JPEG files below a folder, each made a 48x48 grey crop.
+    """Read the pictures below a folder, each made a 48x48 grey crop; their contents say what is one.
 
     Args:
         root: a folder that holds folders named after splits, as in `SPLIT_OF_FOLDER`.
@@ -60,8 +61,8 @@ def read_folder(root: Path, name: str, faces: str | CropPolicy = "auto") -> Data
     files, folders = _list_images(root, name)
     if not files:
         raise InputError(
-            f"{name}: a folder without images; expected train/, [validation/,] test/ with one folder of PNG or JPEG "
-            "images per class"
+            f"{name}: a folder without images; expected train/, [validation/,] test/ with one folder of images (PNG, "
+            "JPEG or another format) per class"
         )
     emotions = {folder: canonical_emotion(folder) for folder in folders}
     if all(emotions.values()):
@@ -98,14 +99,14 @@ def _read(root: Path, relative: str) -> bytes:
     return file.read_bytes()
 
 
-def _picture(root: Path, relative: str) -> Image.Image:
-    return decode_image(_read(root, relative), shown_path(root / relative), formats=IMAGE_FORMATS)
+def _picture(root: Path, relative: str, min_side: int = MIN_SIDE) -> Picture:
+    return decode_picture(_read(root, relative), shown_path(root / relative), min_side=min_side)
 
 
 def _sample(root: Path, files: Sequence[tuple[str, str, str]]) -> list[Image.Image]:
     """Pictures spread evenly over the sorted files."""
     rows = np.linspace(0, len(files) - 1, min(NUM_SAMPLED, len(files)), dtype=int)
-    return [_picture(root, files[row][0]) for row in rows]
+    return [_picture(root, files[row][0]).image for row in rows]
 
 
 def _crops(
@@ -116,7 +117,8 @@ def _crops(
     Returns:
         uint8 (n, 48, 48), bool (n,) that tells where a face was found, and the number of files by size and colour.
     """
-    cache = cached_crops(hashlib.sha256(f"{sha256}{sorted(policy.to_dict().items())}".encode()).hexdigest())
+    key = f"{sha256}{_OPENED_AS}{sorted(policy.to_dict().items())}"
+    cache = cached_crops(hashlib.sha256(key.encode()).hexdigest())
     if policy.faces == "detect" and cache.is_file():
         with contextlib.suppress(ValueError, KeyError, OSError, zipfile.BadZipFile), np.load(cache) as kept:
             if len(kept["images"]) == len(files):
@@ -125,16 +127,21 @@ def _crops(
     images = np.zeros((len(files), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     found = np.zeros(len(files), bool)
     originals: Counter[str] = Counter()
+    several: list[str] = []
     told = time.monotonic()
     for row, (relative, _, _) in enumerate(files):
-        picture = _picture(root, relative)
-        originals[f"{picture.width}x{picture.height} {'grey' if picture.mode == 'L' else 'colour'}"] += 1
-        crop = policy.crop(picture)
+        picture = _picture(root, relative, round(DETECT_SIDES * policy.detect_side))
+        width, height = picture.size
+        originals[f"{width}x{height} {'grey' if picture.image.mode == 'L' else 'colour'}"] += 1
+        if picture.is_first_of_several:
+            several.append(relative)
+        crop = policy.crop(picture.image, picture.size)
         if crop is not None:
             images[row], found[row] = crop, True
         if time.monotonic() - told > _PROGRESS_SECONDS:
             told = time.monotonic()
             logger.info("reading %s: %s of %s images", name, f"{row + 1:,}", f"{len(files):,}")
+    say_first_frames(several)
     by_number = dict(originals.most_common())
     if policy.faces == "detect":
         with contextlib.suppress(InputError), atomic_path(cache) as temporary:  # a full disk costs the next call time
@@ -177,7 +184,7 @@ def _list_images(root: Path, name: str) -> tuple[list[tuple[str, str, str]], set
             folders.add(entry.name)
             for file in _entries(Path(entry.path)):
                 relative = f"{split_folder}/{entry.name}/{file.name}"
-                if not file.is_file() or not file.name.lower().endswith(IMAGE_SUFFIXES):
+                if not file.is_file() or not is_meant_as_picture(file):
                     skipped.append(relative)
                     continue
                 public = split == "test" and "validation" not in splits and file.name.lower().startswith("publictest")
@@ -186,9 +193,10 @@ def _list_images(root: Path, name: str) -> tuple[list[tuple[str, str, str]], set
                 raise InputError(f"{name}: more than {MAX_ROWS:,} images; give a smaller folder")
     if skipped:
         logger.warning(
-            "%s: %d files or folders that are not PNG or JPEG images in a class folder are left out, such as %s",
+            "%s: %d files or folders that are no images in a class folder are left out (%s), such as %s",
             name,
             len(skipped),
+            skipped_kinds([root / relative for relative in skipped]),
             shown(skipped[0]),
         )
     return sorted(files), folders
@@ -197,8 +205,8 @@ def _list_images(root: Path, name: str) -> tuple[list[tuple[str, str, str]], set
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Entries of a folder without the hidden files that desktops leave behind; symbolic links are refused."""
     with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        entries = sorted((entry for entry in found if not is_hidden(entry.name)), key=lambda entry: entry.name)
     for entry in entries:
         if entry.is_symlink():
             raise InputError(f"{shown_path(entry.path)}: a symbolic link; put the files themselves into the folder")
-    return [entry for entry in entries if entry.name.lower() not in ("thumbs.db", "desktop.ini")]
+    return entries

@@ -1,0 +1,106 @@
+"""Tells by the first bytes of a file whether it is a picture or a video; the suffix of its name says nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from PIL import Image
+
+# Pillow's names of the formats that are read. An MPO, as phones write it, is a JPEG with more pictures behind it.
+PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "AVIF", "HEIF")
+PICTURE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
+)  # fmt: skip
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by desktops, beside the names with a dot; they are left out silently
+_HEAD_BYTES = 256  # enough for the brands of an ISO media file
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AUDIO_AND_RAW_BRANDS = {b"M4A ", b"M4B ", b"M4P ", b"crx "}  # crx: Canon's raw pictures
+_BMP_HEADER_BYTES = (12, 16, 40, 52, 56, 64, 108, 124)
+_VIDEO_STARTS = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"FLV\x01",
+    b"0&\xb2u\x8ef\xcf\x11",  # ASF: Windows Media
+    b"\0\0\x01\xba",  # MPEG
+    b"\0\0\x01\xb3",
+)
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of a .mov without the box `ftyp`
+
+
+def kind_of(head: bytes) -> str | None:
+    """Tell what a file is.
+
+    Args:
+        head: its first 256 bytes, or all of a shorter file.
+
+    Returns:
+        One of `PICTURE_FORMATS`, `video`, or None for anything else.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
+        return "BMP"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return None if head[8:10] == b"CR" else "TIFF"  # CR: Canon's raw pictures
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": "WEBP", b"AVI ": "video"}.get(head[8:12])
+    if head[4:8] == b"ftyp":
+        return _kind_of_iso_media(head)
+    return "video" if head.startswith(_VIDEO_STARTS) or head[4:8] in _QUICKTIME_ATOMS else None
+
+
+def _kind_of_iso_media(head: bytes) -> str | None:
+    size = int.from_bytes(head[:4], "big")
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    if brands & _HEIF_BRANDS:
+        return "HEIF"
+    return None if head[8:12] in _AUDIO_AND_RAW_BRANDS else "video"
+
+
+def file_kind(path: str | os.PathLike[str]) -> str | None:
+    """Tell what a file is, as `kind_of` does; None for what is no file or cannot be read."""
+    try:
+        if not os.path.isfile(path):  # a pipe would keep us waiting
+            return None
+        with open(path, "rb") as file:
+            return kind_of(file.read(_HEAD_BYTES))
+    except OSError:
+        return None
+
+
+def is_animation(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is a GIF of several frames; nothing is decoded."""
+    if file_kind(path) != "GIF":
+        return False
+    try:
+        with Image.open(path, formats=("GIF",)) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # a broken GIF: opening it as a picture says what is wrong
+        return False
+
+
+def is_meant_as_picture(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file of a folder is a picture, or claims by its name to be one.
+
+    A text named face.jpg claims to be one: opening it says what is wrong with it, which beats leaving it out.
+    """
+    kind = file_kind(path)
+    return kind in PICTURE_FORMATS or (kind is None and os.fspath(path).lower().endswith(PICTURE_SUFFIXES))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder of this name is left out without a word."""
+    return name.startswith(".") or name.lower() in LEFT_BEHIND
+
+
+def skipped_kinds(paths: list[Path]) -> str:
+    """Count files and folders by their kind, the most frequent first: 3 .txt, 1 .pdf, 1 folder."""
+    kinds = Counter("folder" if path.is_dir() else path.suffix.lower() or "without a suffix" for path in paths)
+    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
