@@ -264,6 +264,7 @@ class RunDirectory:
         self.train_hashes = self.path / "train_hashes.txt"
         self.model_card = self.path / "MODEL_CARD.md"
         self.weights_licence = self.path / "LICENSE-WEIGHTS"
+        self.sample = self.path / "sample.json"
         self.checksums = self.path / "SHA256SUMS"
         self.tensorboard = self.path / "tensorboard"
         self.seeds = self.path / "seeds.json"  # of a folder that holds the runs of several seeds

@@ -8,6 +8,7 @@ EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  
 NUM_CLASSES = len(EMOTIONS)
 IMAGE_SIZE = 48  # side of a face, pixels
 MAX_CROP_SIDE = 64  # pixels: a picture of at most this width and height is a face crop already
+INPUTS = ("grey", "rgb")  # colours that an exported .tflite takes
 INPUT_NAME, OUTPUT_NAME = "images", "probabilities"  # of the exported graphs
 SPLITS = ("train", "validation", "test")
 SELECTION_SPLIT = "validation"  # chooses the epoch, the temperature and the quantization

@@ -178,3 +178,14 @@ def test_output_of_another_kind(run, tmp_path, capsys):
     assert refused(capsys, "--run", str(run.path), "--output", "model.onnx") == (
         "--output model.onnx: expected a name that ends in .tflite"
     )
+
+
+@pytest.mark.slow
+def test_rgb_input_has_a_name_and_a_scorecard_of_its_own(run, capsys):
+    assert main(["--run", str(run.path), "--quantization", "dynamic", "--input", "rgb", "--max-drop", "100"]) == 0
+    assert {"model-dynamic-rgb.tflite", "model-dynamic-rgb.json"} <= files(run)
+    capsys.readouterr()
+    assert main(["--run", str(run.path), "--quantization", "dynamic", "--max-drop", "100"]) == 0
+    cards = [json.loads(run.scorecard(name).read_text()) for name in ("dynamic", "dynamic-rgb")]
+    assert cards[0]["validation"]["accuracy"] == cards[1]["validation"]["accuracy"]
+    assert open_model(run.tflite("dynamic-rgb")).metadata["input"] == "rgb"

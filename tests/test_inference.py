@@ -304,7 +304,7 @@ def _refusal(path: Path) -> str:
     ("changes", "message"),
     [
         ({"input_shape": (1, 64, 64, 1)}, "FILE takes uint8 (1, 64, 64, 1): expected uint8 (1, 48, 48, 1)"),
-        ({"input_shape": (1, 48, 48, 3)}, "FILE takes uint8 (1, 48, 48, 3): expected uint8 (1, 48, 48, 1)"),
+        ({"input_shape": (1, 48, 48, 4)}, "FILE takes uint8 (1, 48, 48, 4): expected uint8 (1, 48, 48, 1)"),
         ({"input_type": "float32"}, "FILE takes float32 (1, 48, 48, 1): expected uint8 (1, 48, 48, 1)"),
         ({"output_type": "uint8"}, "FILE gives uint8 (1, 7): expected float32 (1, classes)"),
         ({"num_outputs": 2}, "FILE has 2 outputs: expected 1"),

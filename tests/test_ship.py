@@ -53,7 +53,7 @@ def test_holds_what_others_need(packed):
     names = {path.relative_to(packed.path).as_posix() for path in packed.files()}
     assert {
         "MODEL_CARD.md", "SHA256SUMS", "config.json", "data.json", "history.csv", "metrics.json", "model.keras",
-        "model-float32.tflite", "model-float32.json", "report.md", "report.html", "train_hashes.txt",
+        "model-float32.tflite", "model-float32.json", "report.md", "report.html", "train_hashes.txt", "sample.json",
         "figures/confusion_matrix.png", "figures/curves.png",
     } <= names  # fmt: skip
     sums = read_checksums(packed)

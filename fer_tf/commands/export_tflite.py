@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from fer_tf.cli import run_command
 from fer_tf.deploy.quantization import AUTO, MODES
+from fer_tf.task import INPUTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="points of validation accuracy that may be lost against Keras (%(default)s)",
     )
     parser.add_argument("--force", action="store_true", help="write the file even where it loses more")
+    parser.add_argument(
+        "--input",
+        dest="colour",
+        choices=INPUTS,
+        default="grey",
+        help="pixels that the file takes: grey (1, 48, 48, 1), or rgb (1, 48, 48, 3) for MediaPipe's ImageClassifier "
+        "(%(default)s)",
+    )
     parser.add_argument("--output", metavar="FILE", help="the .tflite to write; in the run's folder without")
 
 
@@ -46,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         num_calibration=args.num_calibration,
         max_drop=args.max_drop,
         force=args.force,
+        colour=args.colour,
         output=args.output,
     )
     if args.quantization == AUTO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
 from fer_tf.deploy.licences import WEIGHTS_LICENCE, needs_weights_licence
 from fer_tf.deploy.model_card import model_card
+from fer_tf.deploy.release import sample_answers
 from fer_tf.errors import InputError
 from fer_tf.report.document import to_markdown
 from fer_tf.report.facts import Facts, read_facts
@@ -71,6 +73,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
         write_text(bundle.model_card, to_markdown(f"Model card: {output.name}", card, {}))
         if needs_weights_licence(facts.config.get("weights"), fer2013=fer2013):
             write_text(bundle.weights_licence, WEIGHTS_LICENCE)
+        write_text(bundle.sample, json.dumps(sample_answers(bundle.tflite(quantization))) + "\n")
         write_text(bundle.checksums, checksums(bundle))
         try:
             bundle.path.rename(output)

@@ -51,6 +51,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
                 ("metrics.json, report.md, report.html", "every figure, and the training report"),
                 ("config.json, history.csv", "the recipe's settings and its epochs"),
                 ("train_hashes.txt", "hashes of the training images"),
+                ("sample.json", "ten drawn faces and the .tflite's answers, to check a port to another runtime"),
                 ("SHA256SUMS", "sha256sum -c SHA256SUMS"),
             ],
             "ll",

@@ -74,6 +74,7 @@ def quantize(
     *,
     metadata: dict[str, Any],
     calibration_images: np.ndarray | None = None,
+    colour: str = "grey",
 ) -> bytes:
     """Quantise a converted model; return the bytes of the finished .tflite.
 
@@ -82,10 +83,11 @@ def quantize(
         quantization: one of `QUANTIZATIONS`.
         metadata: JSON-able, with `class_names`.
         calibration_images: uint8 (n, 48, 48), training images of all classes; needed for `CALIBRATED`.
+        colour: a member of `task.INPUTS`.
 
     Returns:
-        A file with input uint8 (1, 48, 48, 1), the grey pixels in [0, 255], and output float32 (1, classes). Labels and
-        metadata are inside.
+        A file with input uint8 (1, 48, 48, 1), the grey pixels in [0, 255], or (1, 48, 48, 3), RGB pixels, and output
+        float32 (1, classes). Labels and metadata are inside.
 
     Raises:
         InputError: for an unknown quantization or missing calibration images.
@@ -101,6 +103,9 @@ def quantize(
         flatbuffer = _apply(flatbuffer, _uncalibrated_recipe(flatbuffer, _LEVELS[quantization]))
     model = tflite_format.parse(flatbuffer)
     tflite_format.use_uint8_input(model)
+    if colour == "rgb":
+        tflite_format.use_rgb_input(model)
+        metadata = {**metadata, "input": colour}
     tflite_format.name_input_and_output(model)
     metadata = {**metadata, "quantization": quantization, **({"quantization_details": details} if details else {})}
     return tflite_format.with_metadata(model, metadata)

@@ -24,7 +24,7 @@ from fer_tf.inference.keras_model import KerasPredictor
 from fer_tf.inference.litert import LiteRTPredictor
 from fer_tf.inference.predictor import Predictor
 from fer_tf.machine import machine, versions
-from fer_tf.task import EMOTIONS, split_title
+from fer_tf.task import EMOTIONS, IMAGE_SIZE, INPUTS, split_title
 from fer_tf.text import points_with_interval
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _NUM_SYNTHETIC = 350  # faces, the classes in turn
 _SYNTHETIC_SEED = 2013
+_NUM_SAMPLES, _SAMPLE_SEED = 10, 48
 _NUM_WARM_UP, _NUM_TIMED = 20, 300
 _log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def export_tflite(
     num_calibration: int = 256,
     max_drop: float = 0.5,
     force: bool = False,
+    colour: str = "grey",
     output: str | Path | None = None,
 ) -> Exported:
     """Write a run's model as a .tflite, scored against the Keras model, with its scorecard beside it.
@@ -89,6 +91,8 @@ def export_tflite(
         num_calibration: training images for calibration.
         max_drop: points of validation accuracy that may be lost against Keras, 0 to 100.
         force: True to write the file even if it loses more than `max_drop`.
+        colour: `grey` for input uint8 (1, 48, 48, 1), or `rgb` for (1, 48, 48, 3), which MediaPipe's ImageClassifier
+            takes.
         output: the .tflite to write; its scorecard has the same name with .json. Both are in the run's folder if None.
 
     Returns:
@@ -106,10 +110,13 @@ def export_tflite(
     """
     if quantization not in MODES:
         raise InputError(f"unknown quantization {quantization!r}: expected one of {', '.join(MODES)}")
+    if colour not in INPUTS:
+        raise InputError(f"unknown input {colour!r}: expected one of {', '.join(INPUTS)}")
     if not 0 <= max_drop <= 100:
         raise InputError(f"--max-drop {max_drop:g}: expected points of accuracy from 0 to 100")
     directory = RunDirectory.open(run)
-    path = _output_path(directory, directory.tflite(quantization), output)
+    suffix = "" if colour == "grey" else f"-{colour}"
+    path = _output_path(directory, directory.tflite(quantization + suffix), output)
     model, keras_predictor, dataset = _load_run(directory, data)
     released = release(
         model,
@@ -118,6 +125,7 @@ def export_tflite(
         dataset=dataset,
         num_calibration=num_calibration,
         max_drop=max_drop,
+        colour=colour,
     )
     if released.drop > max_drop and not force:
         if quantization == AUTO:
@@ -128,8 +136,10 @@ def export_tflite(
             "--force"
         )
     if output is None:
-        path = directory.tflite(released.quantization)
-    scorecard_path = directory.scorecard(released.quantization) if output is None else path.with_suffix(".json")
+        path = directory.tflite(released.quantization + suffix)
+    scorecard_path = (
+        directory.scorecard(released.quantization + suffix) if output is None else path.with_suffix(".json")
+    )
     write_release(released, path, scorecard_path)
     return Exported(path, scorecard_path, released.scorecard)
 
@@ -210,6 +220,7 @@ def release(
     dataset: Dataset,
     num_calibration: int = 256,
     max_drop: float = 0.5,
+    colour: str = "grey",
     seed: int = 0,
 ) -> Released:
     """Export a trained model in one quantization, or in all to choose one, and score it.
@@ -222,6 +233,7 @@ def release(
         dataset: decoded, with a validation split to score on and a train split to calibrate on.
         num_calibration: calibration images.
         max_drop: points of accuracy, at least 0; for `auto`.
+        colour: a member of `task.INPUTS`.
         seed: for drawing the calibration images.
 
     Returns:
@@ -241,7 +253,7 @@ def release(
     metadata = _in_current_schema(keras_predictor.metadata)
     tried = []
     for mode in modes:
-        data = quantize(flatbuffer, mode, metadata=metadata, calibration_images=images)
+        data = quantize(flatbuffer, mode, metadata=metadata, calibration_images=images, colour=colour)
         tried.append(Released(mode, data, _scorecard(mode, data, references)))
         _log.info("%s", format_scorecard(tried[-1].scorecard))
     if quantization != AUTO:
@@ -426,6 +438,37 @@ def format_tried(scorecard: dict[str, Any]) -> str:
         f"Keras on {split_title('validation')}"
     )
     return "\n".join(lines)
+
+
+def sample_answers(model: Path) -> dict[str, Any]:
+    """Return ten drawn faces and a model's answers.
+
+    Args:
+        model: a .tflite of ours.
+
+    Returns:
+        JSON-able: `model` (file name and SHA-256), `class_names`, `pixels_sha256` (of all pixels in the order of the
+        list, one byte each), and `crops`: `pixels`, 2,304 grey values in [0, 255], row by row, and `probabilities`.
+
+    Raises:
+        InputError: if the model breaks fer_tf's contract.
+    """
+    content = model.read_bytes()
+    predictor = LiteRTPredictor(content, name=str(model), num_threads=1)
+    crops = draw_faces(np.arange(_NUM_SAMPLES) % len(EMOTIONS), _SAMPLE_SEED)
+    answers = predictor.predict(crops).round(6)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": {"file": model.name, "sha256": hashlib.sha256(content).hexdigest()},
+        "versions": {"ai-edge-litert": versions().get("ai-edge-litert")},
+        "class_names": list(predictor.class_names),
+        "side": IMAGE_SIZE,
+        "pixels_sha256": hashlib.sha256(crops.tobytes()).hexdigest(),
+        "crops": [
+            {"pixels": crop.reshape(-1).tolist(), "probabilities": [round(float(value), 6) for value in row]}
+            for crop, row in zip(crops, answers, strict=True)
+        ],
+    }
 
 
 def write_release(released: Released, path: Path, scorecard_path: Path) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
@@ -21,7 +22,8 @@ _METADATA_ENTRY = "TFLITE_METADATA"  # this and the next lines: metadata_schema.
 _METADATA_IDENTIFIER = b"M001"
 _METADATA_PARSER_VERSION = "1.0.0"
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
-_GRAYSCALE = 2
+_COLOUR_SPACE = {"rgb": 1, "grey": 2}
+_LUMA = np.array([19595, 38470, 7471], np.float32) / 65536  # ITU-R 601-2 as Pillow computes it; exact in float32
 _TENSOR_AXIS_LABELS = 2
 _EARLIEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # constant, so that the same model gives the same bytes
 
@@ -81,6 +83,53 @@ def use_uint8_input(model: Any) -> None:
     dequantize.opcodeIndex = _operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
     dequantize.inputs, dequantize.outputs = [index], [len(graph.tensors) - 1]
     graph.operators.insert(0, dequantize)
+
+
+def use_rgb_input(model: Any) -> None:
+    """Put four operators in front of a graph that takes grey pixels, so that it takes RGB pixels.
+
+    The grey value is Pillow's: the weighted sum, rounded. For pixels whose three values are equal it is that value.
+
+    Args:
+        model: of `parse`, after `use_uint8_input`; changed in place.
+    """
+    graph = model.subgraphs[0]
+    grey = graph.inputs[0]
+
+    def tensor(name: str, kind: int, shape: list[int], values: np.ndarray | None = None) -> int:
+        new = schema.TensorT()
+        new.name, new.type, new.shape, new.buffer = name.encode(), kind, shape, 0
+        if values is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            new.buffer = len(model.buffers) - 1
+        graph.tensors.append(new)
+        return len(graph.tensors) - 1
+
+    floats, image = schema.TensorType.FLOAT32, [1, IMAGE_SIZE, IMAGE_SIZE]
+    rgb = tensor(INPUT_NAME, schema.TensorType.UINT8, [*image, 3])
+    graph.tensors[rgb].quantization = _quantization(1.0, 0)
+    kernel, half = tensor("luma", floats, [1, 1, 1, 3], _LUMA), tensor("half", floats, [1], np.array([0.5]))
+    colours, mixed, rounded = (tensor(name, floats, [*image, n]) for name, n in (("rgb", 3), ("mixed", 1), ("grey", 1)))
+    convolution = schema.Conv2DOptionsT()
+    convolution.strideW = convolution.strideH = convolution.dilationWFactor = convolution.dilationHFactor = 1
+    convolution.padding = schema.Padding.VALID
+    builtin, options = schema.BuiltinOperator, schema.BuiltinOptions
+    steps: list[tuple[int, list[int], int, int, Any]] = [
+        (builtin.DEQUANTIZE, [rgb], colours, 0, None),
+        (builtin.CONV_2D, [colours, kernel, half], mixed, options.Conv2DOptions, convolution),
+        (builtin.FLOOR, [mixed], rounded, 0, None),
+        (builtin.QUANTIZE, [rounded], grey, 0, None),
+    ]
+    front = []
+    for code, inputs, output, kind, settings in steps:
+        operator = schema.OperatorT()
+        operator.opcodeIndex, operator.inputs, operator.outputs = _operator_code(model, code), inputs, [output]
+        operator.builtinOptionsType, operator.builtinOptions = kind, settings
+        front.append(operator)
+    graph.operators = [*front, *graph.operators]
+    graph.inputs = [rgb]
 
 
 def _is_exact_quantize(model: Any, graph: Any, operator: Any) -> bool:
@@ -144,7 +193,9 @@ def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
     description = f"Facial expression of a 48x48 grey face: {', '.join(metadata['class_names'])}"
     model.description = description.encode()
     buffer = schema.BufferT()
-    buffer.data = _convention_metadata(description, str(metadata.get("license") or ""))
+    buffer.data = _convention_metadata(
+        description, str(metadata.get("license") or ""), colour=metadata.get("input", "grey")
+    )
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = _METADATA_ENTRY.encode(), len(model.buffers) - 1
@@ -161,7 +212,7 @@ def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
     return archive.getvalue()
 
 
-def _convention_metadata(description: str, licence: str) -> bytes:
+def _convention_metadata(description: str, licence: str, *, colour: str) -> bytes:
     """The TFLITE_METADATA buffer; the slots are the fields' positions in metadata_schema.fbs."""
     builder = flatbuffers.Builder(1024)
     text = builder.CreateString
@@ -184,9 +235,9 @@ def _convention_metadata(description: str, licence: str) -> bytes:
     builder.PrependUint32Slot(0, IMAGE_SIZE, 0)
     builder.PrependUint32Slot(1, IMAGE_SIZE, 0)
     size = builder.EndObject()
-    image = table(2, {1: size}, {0: _GRAYSCALE})  # ImageProperties
+    image = table(2, {1: size}, {0: _COLOUR_SPACE[colour]})  # ImageProperties
     image_content = table(3, {1: image}, {0: _IMAGE_PROPERTIES})
-    pixels = table(7, {0: text(INPUT_NAME), 1: text("grey pixel values, 0 to 255, as they are"), 3: image_content})
+    pixels = table(7, {0: text(INPUT_NAME), 1: text(f"{colour} pixel values, 0 to 255, as they are"), 3: image_content})
     labels = table(5, {0: text(LABELS_NAME), 1: text("one class a line")}, {2: _TENSOR_AXIS_LABELS})
     score_content = table(3, {1: table(0, {})}, {0: _FEATURE_PROPERTIES})
     scores = table(

@@ -20,7 +20,7 @@ _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError)
 
 
 def check_tflite(content: bytes, name: str) -> int:
-    """Check that a .tflite keeps fer_tf's contract: grey pixels in, probabilities out, builtin operators only.
+    """Check that a .tflite keeps fer_tf's contract: grey (or RGB) pixels in, probabilities out, builtin operators only.
 
     Args:
         content: the file's bytes.
@@ -67,7 +67,7 @@ def _check_structure(content: bytes, name: str) -> int:
     given, result = ends
     type_names = {code: key.lower() for key, code in vars(schema.TensorType).items() if not key.startswith("_")}
     kind, shape = type_names.get(given.Type(), f"type {given.Type()}"), _shape(given)
-    if (kind, shape) != ("uint8", (1, IMAGE_SIZE, IMAGE_SIZE, 1)):
+    if kind != "uint8" or shape not in [(1, IMAGE_SIZE, IMAGE_SIZE, channels) for channels in (1, 3)]:
         raise InputError(f"{name} takes {kind} {shape}: expected uint8 (1, {IMAGE_SIZE}, {IMAGE_SIZE}, 1); {_FOREIGN}")
     if quantization := given.Quantization():
         scales, zeros = _vector(quantization.ScaleAsNumpy()), _vector(quantization.ZeroPointAsNumpy())

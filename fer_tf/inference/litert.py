@@ -124,7 +124,8 @@ class _Interpreter:
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=1)
             self._interpreter.allocate_tensors()
-            self._input = self._interpreter.get_input_details()[0]["index"]
+            given = self._interpreter.get_input_details()[0]
+            self._input, self._shape = given["index"], tuple(given["shape"])
             self._output = self._interpreter.get_output_details()[0]["index"]
             self(np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8))  # finds damage that shows only when operators run
         except (ValueError, RuntimeError) as error:
@@ -132,7 +133,8 @@ class _Interpreter:
             raise InputError(f"{name} is damaged, LiteRT refuses it ({reason}): copy or export it again") from error
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        self._interpreter.set_tensor(self._input, image.reshape(1, IMAGE_SIZE, IMAGE_SIZE, 1))
+        grey = image.reshape(1, IMAGE_SIZE, IMAGE_SIZE, 1)
+        self._interpreter.set_tensor(self._input, np.broadcast_to(grey, self._shape))  # RGB: three equal values
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)[0]
 
