@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import os
+import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ class Recognizer:
         return found, picture.is_first_of_several
 
     def recognize_files(
-        self, paths: Sequence[Path], *, annotated: dict[Path | int, Path] | None = None, num_threads: int = 1
+        self, paths: Sequence[Path], *, annotated: Mapping[Any, Path] | None = None, num_threads: int = 1
     ) -> Iterator[list[Face] | InputError]:
         """Call `recognize_file` for many files.
 
@@ -214,15 +215,24 @@ class Recognizer:
         say_first_frames(sorted(several))
 
     def stream(
-        self, source: str | os.PathLike[str] | int | faces.FrameSource, *, annotated: Path | None = None
+        self,
+        source: str | os.PathLike[str] | int | faces.FrameSource,
+        *,
+        annotated: Path | None = None,
+        every: float = 0.0,
     ) -> Generator[tuple[float, Image.Image, list[Face]], None]:
         """Go through the frames of a video or camera, with each face's scores averaged over time.
 
         A camera has no last frame: Ctrl-C ends the iteration, and so does `close()`; both finish the annotated video.
+        If a file ends early, the frames up to there are given, and a UserWarning says how much was read. There is no
+        warning if the caller passes a `faces.FrameSource`: its `problem` says it.
 
         Args:
-            source: a video file, the number of a camera, or an opened `faces.FrameSource`.
-            annotated: where to write a video with boxes and labels, .mp4 or .avi; put in place after the last frame.
+            source: a video file, an address (rtsp://, http:// or https://), the number of a camera, or an opened
+                `faces.FrameSource`.
+            annotated: where to write a video with boxes and labels and without sound, .mp4 or .avi; put in place after
+                the last frame. Its rate is constant: each frame is shown within 50 ms of its time.
+            every: give one frame for each period of so many seconds; 0 gives all. An opened source keeps its own.
 
         Yields:
             Seconds since the first frame, the frame (RGB), and its faces.
@@ -230,17 +240,17 @@ class Recognizer:
         Raises:
             InputError: if no frame can be read, or the video cannot be written.
         """
-        frames = faces.FrameSource(source) if isinstance(source, (str, os.PathLike, int)) else source
-        smoother = faces.Smoother()
-        writer: faces.VideoWriter | None = None
-        num_written = 0
+        is_opened = not isinstance(source, (str, os.PathLike, int))
+        frames = faces.FrameSource(source, every=every) if isinstance(source, (str, os.PathLike, int)) else source
+        smoother = faces.Smoother(every=frames.every)
         with contextlib.ExitStack() as stack:
             target = stack.enter_context(atomic_path(annotated)) if annotated else None
+            writer: faces.VideoWriter | None = None
             try:
                 for seconds, picture in frames:
                     crops = faces.find_faces(picture, **self._find)
                     probabilities = self.classifier.predict(_crops(crops))
-                    smoothed = smoother.update(seconds, [face.box for face in crops], probabilities)
+                    smoothed = smoother.update(seconds, [face.box for face in crops], probabilities, picture)
                     found = [
                         Face(face.box, face.score, face.landmarks, rank(scores, self.class_names), number)
                         for face, (number, scores) in zip(crops, smoothed, strict=True)
@@ -248,17 +258,16 @@ class Recognizer:
                     yield seconds, picture, found
                     if target:
                         if writer is None:
-                            writer = faces.VideoWriter(target, fps=frames.fps, size=picture.size)
+                            writer = faces.VideoWriter(target, fps=faces.copy_fps(frames.fps), size=picture.size)
                             stack.callback(writer.close)
-                        # A camera's frames arrive as fast as we read them: repeat each to keep real time.
-                        repeats = max(1, round(seconds * frames.fps) + 1 - num_written) if frames.is_camera else 1
-                        with_boxes = _annotate(picture, found)
-                        for _ in range(repeats):
-                            writer.write(with_boxes)
-                        num_written += repeats
+                        writer.write_at(seconds, _annotate(picture, found))
+                if writer:
+                    writer.end_at(frames.length)
             except (KeyboardInterrupt, GeneratorExit):
                 if not frames.is_camera:
                     raise
+        if frames.problem and not is_opened:
+            warnings.warn(frames.problem, stacklevel=2)
 
 
 def recognize(

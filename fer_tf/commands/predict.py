@@ -3,10 +3,10 @@
 The command prints a row for each face: its box (left, top, width, height in pixels) and its emotions with their
 scores, the most likely first. A picture of at most 64x64 pixels is taken as a face. In larger pictures the command
 looks for faces, which needs the extra `faces`. In videos each face keeps its number, and its scores are averaged over
-time, exponentially with a time constant of 0.5 seconds. A camera is watched until Ctrl-C.
+time, exponentially with a time constant of 0.5 seconds. A camera or stream is watched until Ctrl-C.
 
-exit status: 0: faces were found; 1: everything was read, but no face was found; 2: something could not be read (the
-rest was done all the same).
+exit status: 0: faces were found; 1: everything was read, but no face was found; 2: something could not be read, or a
+video ended early (the rest was done all the same).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from fer_tf.errors import InputError
 from fer_tf.text import printable
 
 if TYPE_CHECKING:
+    from fer_tf.faces import FrameSource
     from fer_tf.recognition import Recognizer
     from fer_tf.report.rows import Row
 
@@ -43,7 +45,10 @@ _T = TypeVar("_T")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="picture, folder, glob, video, or number of a camera"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="picture, folder, glob, video, address (rtsp://, http://, https://), or number of a camera",
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
@@ -75,12 +80,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, metavar="N", help=f"emotions a row (default: table {_TABLE_TOP}, others all)"
     )
-    parser.add_argument("--annotate", metavar="DIR", help="write pictures and videos with boxes and labels into DIR")
+    parser.add_argument(
+        "--annotate", metavar="DIR", help="write pictures and videos (without sound) with boxes and labels into DIR"
+    )
+    parser.add_argument(
+        "--every", type=float, default=0.0, metavar="SECONDS", help="look at one frame of a video in so many seconds"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Open the model, go through the inputs, and print a row for each face."""
+    from fer_tf.faces import FrameSource
     from fer_tf.faces.inputs import annotated_paths, find_inputs
     from fer_tf.faces.kinds import skipped_kinds
     from fer_tf.inference.predictor import default_num_threads
@@ -89,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
+    if not 0 <= args.every < math.inf:
+        raise InputError(f"--every {args.every:g}: expected seconds, or 0 for every frame")
     num_threads = default_num_threads() if args.threads is None else args.threads
     names = ("detect_side", "min_face_score", "min_face_size")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -104,13 +117,14 @@ def run(args: argparse.Namespace) -> int:
     if inputs.skipped and inputs.files:
         _log.warning("left out what is no picture or video: %s", skipped_kinds(inputs.skipped))
     files = [str(path) for path in inputs.files]
+    sources: list[Path | int | str] = [*inputs.videos, *inputs.cameras]
     report.single = report.single and len(files) + len(inputs.cameras) == 1
-    outputs: dict[Path | int, Path] = {}
+    outputs: dict[Path | int | str, Path] = {}
     if args.annotate is not None:
         _make_folder(args.annotate)
         outputs = annotated_paths(args.annotate, inputs)
     top = args.top or (_TABLE_TOP if args.format == "table" else len(recognizer.class_names))
-    with_time, num_pictures = bool(inputs.videos or inputs.cameras), len(inputs.pictures)
+    with_time, num_pictures = bool(sources), len(inputs.pictures)
 
     def say(done: int, seconds: float) -> None:
         left = (num_pictures - done) * seconds / done
@@ -126,12 +140,16 @@ def run(args: argparse.Namespace) -> int:
             for face in result:
                 show(Row(str(path), face))
             report.done(str(path), len(result))
-        sources: list[Path | int] = [*inputs.videos, *inputs.cameras]
         for source in sources:
             try:
-                report.done(*_watch(source, recognizer, outputs.get(source), show))
+                frames = FrameSource(source, every=args.every)
+                report.done(frames.name, _watch(frames, recognizer, outputs.get(source), show))
+                if frames.problem:
+                    report.incomplete(frames.problem)
             except InputError as error:
                 report.skip(error)
+    if any(outputs[source].is_file() for source in sources if source in outputs):
+        _log.info("the annotated videos have no sound")
     return report.close()
 
 
@@ -171,31 +189,29 @@ def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> I
         yield rows.table_writer(sys.stdout, top=top, names=names, with_time=with_time)
 
 
-def _watch(
-    source: Path | int, recognizer: Recognizer, output: Path | None, show: Callable[[Row], None]
-) -> tuple[str, int]:
-    """Go through a video or a camera's frames; return its name and the number of different faces."""
-    from fer_tf.faces import FrameSource
+def _watch(frames: FrameSource, recognizer: Recognizer, output: Path | None, show: Callable[[Row], None]) -> int:
+    """Go through a video or a camera's frames; return the number of different faces."""
     from fer_tf.report.rows import Row
 
-    frames = FrameSource(source)
-    of_all = f" of {frames.num_frames:,}" if frames.num_frames else ""
+    name = printable(frames.name)
+    of_all = f" of {frames.duration:.0f}" if frames.duration and not frames.is_camera else ""
 
     def say(done: int, seconds: float) -> None:
-        _log.info("%s: frame %s%s, %.1f/s", frames.name, f"{done:,}", of_all, done / seconds)
+        rate = done / seconds
+        _log.info("%s: frame %s, %.0f%s s, %.1f/s", name, f"{frames.num_read:,}", frames.seconds, of_all, rate)
 
     found = recognizer.stream(frames, annotated=output)
     numbers: set[int] = set()
     with contextlib.closing(found):
         try:
-            for frame, (seconds, _, faces) in enumerate(_with_progress(found, say), 1):
+            for seconds, _, faces in _with_progress(found, say):
                 numbers.update(face.number for face in faces)
                 for face in faces:
-                    show(Row(frames.name, face, frame, seconds))
+                    show(Row(frames.name, face, frames.num_read, seconds))
         except KeyboardInterrupt:
             if not frames.is_camera:
                 raise
-    return frames.name, len(numbers)
+    return len(numbers)
 
 
 def _with_progress(results: Iterable[_T], say: Callable[[int, float], None]) -> Iterator[_T]:
@@ -214,7 +230,7 @@ class _Report:
 
     def __init__(self, *, single: bool) -> None:
         self.single = single
-        self._num_files = self._num_faces = self._num_skipped = 0
+        self._num_files = self._num_faces = self._num_skipped = self._num_incomplete = 0
         self._without: list[str] = []
         self._said: set[str] = set()
 
@@ -232,6 +248,11 @@ class _Report:
             _log.warning("skipped: %s", printable(str(error)))
         self._said.add(str(error))
 
+    def incomplete(self, problem: str) -> None:
+        """Count a video that ended early; its rows stand."""
+        self._num_incomplete += 1
+        _log.warning("%s", printable(problem))
+
     def close(self) -> int:
         if self._without:
             hint = "if each shows one face and nothing else, try --faces whole"
@@ -243,8 +264,9 @@ class _Report:
             counts = [f"{self._num_files:,} read", f"{self._num_faces:,} faces"]
             counts += [f"{len(self._without):,} without a face"] if self._without else []
             counts += [f"{self._num_skipped:,} skipped"] if self._num_skipped else []
+            counts += [f"{self._num_incomplete:,} incomplete"] if self._num_incomplete else []
             _log.info("%s", ", ".join(counts))
-        if self._num_skipped:
+        if self._num_skipped or self._num_incomplete:
             return 2
         return 0 if self._num_faces else 1
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fer_tf.errors import InputError
 from fer_tf.faces.kinds import file_kind, is_animation, is_hidden, is_meant_as_picture, skipped_kinds
-from fer_tf.faces.video import VIDEO_SUFFIXES
+from fer_tf.faces.video import URL_SCHEMES, VIDEO_SUFFIXES, without_password
 
 _JPEG_COPIES = ("JPEG", "AVIF", "HEIF")  # photographs: as PNG, an annotated copy would take ten times the space
 
@@ -22,14 +23,14 @@ class Inputs:
     Attributes:
         pictures: files that are no videos, each once.
         videos: video files and animated GIFs, each once.
-        cameras: numbers of cameras.
+        cameras: numbers of cameras, addresses of streams, and devices.
         skipped: files in the folders that are no pictures or videos, each once.
         problems: an error for each text that stands for nothing.
     """
 
     pictures: list[Path]
     videos: list[Path]
-    cameras: list[int]
+    cameras: list[int | str]
     problems: list[InputError]
     skipped: list[Path] = dataclasses.field(default_factory=list)
 
@@ -43,14 +44,18 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
 
     Args:
         texts: each a file, a folder (the pictures and videos in it and below it by their contents, hidden ones left
-            out), a glob pattern, or the number of a camera.
+            out), a glob pattern, the number of a camera, an address (rtsp://, http:// or https://), or a device such as
+            /dev/video0. A file that is no picture is taken for a video.
     """
     paths: dict[Path, str | None] = {}  # the kind of each file
     skipped: dict[Path, None] = {}
-    cameras: list[int] = []
+    cameras: list[int | str] = []
     problems: list[InputError] = []
     for text in texts:
         path = Path(text)
+        if text.lower().startswith(URL_SCHEMES) or text.startswith("/dev/"):
+            cameras.append(text)
+            continue
         if os.path.isdir(text):  # Path.is_dir raises for a name that the system refuses
             files = sorted(file for file in path.rglob("*") if _is_shown(file, path) and file.is_file())
             kinds = {file: _kind(file) for file in files}
@@ -68,9 +73,9 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
             problem = f"{text}: no file matches this pattern"
         if not found:
             problems.append(InputError(problem))
-        paths.update({file: paths.get(file) or _kind(file) for file in found})
+        paths.update({file: paths.get(file) or _kind(file) or _named_kind(file) for file in found})
     videos = [path for path, kind in paths.items() if kind == "video"]
-    pictures = [path for path, kind in paths.items() if kind != "video"]
+    pictures = [path for path, kind in paths.items() if kind == "picture"]
     return Inputs(pictures, videos, cameras, problems, [path for path in skipped if path not in paths])
 
 
@@ -86,12 +91,23 @@ def _kind(file: Path) -> str | None:
     return "picture" if is_meant_as_picture(file) else None
 
 
-def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path | int, Path]:
+def _named_kind(file: Path) -> str:
+    """Tell what to try for a file that the user names and whose kind is not known: a video, if there is a file."""
+    return "video" if os.path.isfile(file) else "picture"
+
+
+def _stream_stem(address: str) -> str:
+    """Return a name for files of a stream: letters and digits of the last part of its address."""
+    last = without_password(address).partition("?")[0].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w-]+", "-", last).strip("-") or "stream"
+
+
+def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path | int | str, Path]:
     """Name an annotated copy of each picture, video and camera: no two alike, none that is an input."""
     taken = {path.resolve() for path in inputs.files}
-    outputs: dict[Path | int, Path] = {}
+    outputs: dict[Path | int | str, Path] = {}
 
-    def add(source: Path | int, stem: str, suffix: str) -> None:
+    def add(source: Path | int | str, stem: str, suffix: str) -> None:
         number, path = 1, Path(folder, f"{stem}-faces{suffix}")
         while path.resolve() in taken:
             number += 1
@@ -106,5 +122,5 @@ def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path
     for video in inputs.videos:
         add(video, video.stem, ".avi" if video.suffix.lower() == ".avi" else ".mp4")
     for camera in inputs.cameras:
-        add(camera, f"camera{camera}", ".mp4")
+        add(camera, f"camera{camera}" if isinstance(camera, int) else _stream_stem(camera), ".mp4")
     return outputs

@@ -25,6 +25,7 @@ _VIDEO_STARTS = (
     b"\0\0\x01\xba",  # MPEG
     b"\0\0\x01\xb3",
 )
+_TRANSPORT_PACKETS = ((0, 188), (4, 192))  # start and length of MPEG's packets, which begin with a G: .ts and .m2ts
 _QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of a .mov without the box `ftyp`
 
 
@@ -51,6 +52,8 @@ def kind_of(head: bytes) -> str | None:
         return {b"WEBP": "WEBP", b"AVI ": "video"}.get(head[8:12])
     if head[4:8] == b"ftyp":
         return _kind_of_iso_media(head)
+    if any(head[at : at + 1] == head[at + step : at + step + 1] == b"G" for at, step in _TRANSPORT_PACKETS):
+        return "video"
     return "video" if head.startswith(_VIDEO_STARTS) or head[4:8] in _QUICKTIME_ATOMS else None
 
 

@@ -6,12 +6,25 @@ import dataclasses
 import math
 
 import numpy as np
+from PIL import Image
 
 from fer_tf.faces.crops import Box
 
 SMOOTHING_SECONDS = 0.5  # time constant of the exponential average of a face's scores
 _FORGET_SECONDS = 1.0  # a face that was not seen for this long counts as a new face
-_SAME_FACE_OVERLAP = 0.3  # least intersection over union of a face's boxes in two successive frames
+_FORGET_SAMPLES = 2.5  # the same in sampled frames, where a second may hold none
+_VELOCITY_SECONDS = 0.15  # time constant of the average of a face's velocity
+_COAST_SECONDS = 0.5  # a face that is not seen goes on at its velocity for this long, then it is expected to stay
+_SAME_FACE_DISTANCE = 0.6  # most distance from the expected place, in sides of the face; equal faces overlap by a
+# quarter (intersection over union)
+_DISTANCE_A_SECOND = 0.5  # by which it grows while the face is not seen
+_STOPPED_PENALTY = 0.2  # added to the distance from where a face was last seen, in sides of the face
+_SAME_FACE_RATIO = 2.0  # most ratio of a face's sides in two frames
+# A cut: the thumbnails of two successive frames differ by this much on average, and are hardly correlated. A flash
+# changes the grey levels alone, and a moving face a part of the picture.
+_CUT_DIFFERENCE, _CUT_CORRELATION = 25.0, 0.5
+_CUT_SECONDS = 0.5  # frames further apart differ without a cut
+_THUMBNAIL = (32, 18)
 
 
 @dataclasses.dataclass
@@ -19,36 +32,52 @@ class _Track:
     number: int
     box: Box
     probabilities: np.ndarray
-    seconds: float
+    seconds: float  # when it was last seen
+    velocity: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))  # pixels a second
 
 
 class Smoother:
     """Follows faces from frame to frame and averages the scores of each with exponentially falling weights.
 
-    The weight of a score that is t seconds old is exp(-t / SMOOTHING_SECONDS), whatever the frame rate.
+    The weight of a score that is t seconds old is exp(-t / SMOOTHING_SECONDS), whatever the frame rate. A face is
+    expected where its velocity takes it, so faces keep their numbers when they cross and while one hides the other. A
+    cut ends all faces.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, every: float = 0.0) -> None:
+        """Start without faces.
+
+        Args:
+            every: seconds between sampled frames; 0 if every frame is seen.
+        """
         self._tracks: list[_Track] = []
         self._count = 0
+        self._forget = max(_FORGET_SECONDS, _FORGET_SAMPLES * every)
+        self._thumbnail: np.ndarray | None = None
+        self._seconds = -math.inf
 
-    def update(self, seconds: float, boxes: list[Box], probabilities: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    def update(
+        self, seconds: float, boxes: list[Box], probabilities: np.ndarray, picture: Image.Image | None = None
+    ) -> list[tuple[int, np.ndarray]]:
         """Add a frame.
 
         Args:
             seconds: time of the frame, not before that of the last one.
             boxes: (left, top, width, height) of each face.
             probabilities: float (faces, classes).
+            picture: the frame, in which a cut is looked for; None looks for none.
 
         Returns:
             For each face its number, counted from 1 and the same in all frames, and its smoothed probabilities.
         """
-        known = [track for track in self._tracks if seconds - track.seconds <= _FORGET_SECONDS]
-        pairs = [(_overlap(track.box, box), t, b) for t, track in enumerate(known) for b, box in enumerate(boxes)]
+        if picture is not None and self._is_cut(seconds, picture):
+            self._tracks = []
+        known = [track for track in self._tracks if seconds - track.seconds <= self._forget]
+        costs = [(_cost(track, box, seconds), t, b) for t, track in enumerate(known) for b, box in enumerate(boxes)]
         track_of: dict[int, _Track] = {}
         taken: set[int] = set()
-        for overlap, t, b in sorted(pairs, reverse=True):  # the best match first
-            if overlap >= _SAME_FACE_OVERLAP and t not in taken and b not in track_of:
+        for cost, t, b in sorted(costs):  # the best match first
+            if cost < math.inf and t not in taken and b not in track_of:
                 track_of[b] = known[t]
                 taken.add(t)
         smoothed = []
@@ -58,17 +87,46 @@ class Smoother:
                 self._count += 1
                 track = _Track(self._count, box, new, seconds)
                 known.append(track)
-            weight = 1 - math.exp(-(seconds - track.seconds) / SMOOTHING_SECONDS)
-            track.probabilities = track.probabilities + weight * (new - track.probabilities)
+            elapsed = seconds - track.seconds
+            track.probabilities = track.probabilities + _weight(elapsed, SMOOTHING_SECONDS) * (
+                new - track.probabilities
+            )
+            if elapsed > 0:
+                velocity = (_centre(box) - _centre(track.box)) / elapsed
+                track.velocity = track.velocity + _weight(elapsed, _VELOCITY_SECONDS) * (velocity - track.velocity)
             track.box, track.seconds = box, seconds
             smoothed.append((track.number, track.probabilities))
         self._tracks = known
         return smoothed
 
+    def _is_cut(self, seconds: float, picture: Image.Image) -> bool:
+        small = picture.resize(_THUMBNAIL, Image.Resampling.BILINEAR, reducing_gap=1.0).convert("L")
+        before, self._thumbnail = self._thumbnail, np.asarray(small, np.float32)
+        elapsed, self._seconds = seconds - self._seconds, seconds
+        if before is None or elapsed > _CUT_SECONDS or np.abs(self._thumbnail - before).mean() < _CUT_DIFFERENCE:
+            return False
+        a, b = before - before.mean(), self._thumbnail - self._thumbnail.mean()
+        return float((a * b).sum()) < _CUT_CORRELATION * math.sqrt(float((a * a).sum() * (b * b).sum()))
 
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    shared = max(0, width) * max(0, height)
-    return shared / (a[2] * a[3] + b[2] * b[3] - shared)
+
+def _weight(elapsed: float, time_constant: float) -> float:
+    return 1 - math.exp(-elapsed / time_constant)
+
+
+def _centre(box: Box) -> np.ndarray:
+    return np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
+
+
+def _cost(track: _Track, box: Box, seconds: float) -> float:
+    """Distance of a box from where a face is expected, in sides of the face; infinite if it is not that face."""
+    side, new_side = (math.sqrt(max(1, b[2] * b[3])) for b in (track.box, box))
+    ratio = max(side, new_side) / min(side, new_side)
+    elapsed, moved = seconds - track.seconds, _centre(box) - _centre(track.box)
+    drift = track.velocity * min(elapsed, _COAST_SECONDS)
+    mean_side = (side + new_side) / 2
+    # A hidden face may also have stopped. That is less likely: otherwise it would take the number of one that passes.
+    stopped = float(np.hypot(*moved)) / mean_side + _STOPPED_PENALTY
+    distance = min(float(np.hypot(*(moved - drift))) / mean_side, stopped)
+    if ratio > _SAME_FACE_RATIO or distance > _SAME_FACE_DISTANCE + _DISTANCE_A_SECOND * elapsed:
+        return math.inf
+    return distance + 0.5 * math.log(ratio)
