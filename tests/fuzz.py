@@ -9,6 +9,7 @@ CORPUS_DIR is filled with a few good files first; what libFuzzer finds is kept t
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import shutil
@@ -26,6 +27,7 @@ with atheris.instrument_imports(include=["fer_tf"]):
     from fer_tf.data.loading import load_dataset
     from fer_tf.data.reading.tables import SPLIT_OF_USAGE
     from fer_tf.errors import InputError
+    from fer_tf.faces import kinds, pictures
 
 import numpy as np
 from PIL import Image
@@ -97,7 +99,7 @@ def folder(data: bytes) -> None:
         split = splits[give.ConsumeIntInRange(0, len(splits) - 1)]
         name = give.ConsumeUnicodeNoSurrogates(12).replace("/", "_").replace("\0", "_").strip(".") or "happy"
         suffix = (".png", ".jpg", ".txt", "")[give.ConsumeIntInRange(0, 3)]
-        content = _PNG if give.ConsumeBool() else give.ConsumeBytes(300)
+        content = _SOUND[give.ConsumeIntInRange(0, 3)] if give.ConsumeBool() else give.ConsumeBytes(300)
         path = root / split / name / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -117,11 +119,18 @@ def settings(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    def read() -> None:
-        crop = faces.to_grey48(faces.decode_image(data, "face"))
-        assert crop.shape == (48, 48) and crop.dtype == np.uint8
+    """A JPEG is decoded whole and at a part of its size."""
 
-    _may_refuse(read)
+    def read(min_side: int) -> None:
+        picture = pictures.decode_picture(data, "face", min_side=min_side)
+        crop = faces.to_grey48(picture.image)
+        assert crop.shape == (48, 48) and crop.dtype == np.uint8
+        assert picture.image.mode in ("L", "RGB") and picture.image.info == {}
+        assert all(part <= whole for part, whole in zip(picture.image.size, picture.size, strict=True))
+
+    _may_refuse(read, pictures.MIN_SIDE)
+    if kinds.kind_of(data[:256]) == "JPEG":
+        _may_refuse(read, 1)
 
 
 def _picture(kind: str, size: tuple[int, int] = (9, 7), mode: str = "RGB", **options) -> bytes:
@@ -131,6 +140,7 @@ def _picture(kind: str, size: tuple[int, int] = (9, 7), mode: str = "RGB", **opt
 
 
 _PNG = _picture("PNG", (48, 48), "L")
+_SOUND = (_PNG, *(_picture(format, (48, 48), "L") for format in ("JPEG", "GIF", "TIFF")))
 
 
 def _seeds(target: str) -> list[bytes]:
@@ -144,10 +154,26 @@ def _seeds(target: str) -> list[bytes]:
     if target == "config":
         return [json.dumps(chosen.to_dict()).encode() for chosen in recipes.RECIPES.values()] + [b'{"epochs": 3}']
     if target == "image":
-        kinds = [_picture(kind, mode=mode) for kind in ("PNG", "BMP", "WEBP") for mode in ("L", "RGB", "P")[:2]]
         exif = Image.Exif()
         exif[0x0112] = 6
-        return [*kinds, _picture("JPEG", exif=exif), _picture("JPEG", progressive=True), _picture("PNG", mode="RGBA")]
+        formats = ("PNG", "BMP", "WEBP", "GIF", "TIFF", "AVIF", "JPEG", "MPO")
+        found = [_picture(format, mode=mode) for format in formats for mode in ("L", "RGB")]
+        found += [_picture(format, exif=exif) for format in ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "AVIF")]
+        more = [Image.effect_noise((9, 7), 80)]
+        found += [_picture(x, save_all=True, append_images=more) for x in ("GIF", "WEBP", "TIFF", "AVIF", "PNG", "MPO")]
+        found += [_picture("TIFF", compression=x) for x in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg")]
+        found += [_picture("TIFF", mode="1", compression="group4"), _picture("JPEG", (90, 70), progressive=True)]
+        found += [
+            _picture("PNG", mode="RGBA"),
+            _picture("WEBP", mode="RGBA", lossless=True),
+            _picture("TIFF", mode="CMYK"),
+        ]
+        if importlib.util.find_spec("pillow_heif"):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()  # so that Pillow writes HEIC
+            found += [_picture("HEIF", (64, 64)), _picture("HEIF", (64, 64), exif=exif.tobytes())]
+        return found
     return [bytes(64), bytes(range(256)), b"\0" * 4 + _PNG]
 
 

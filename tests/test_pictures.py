@@ -242,6 +242,18 @@ def test_a_preview_of_a_cameras_raw_file_is_no_photograph():
             decode_image(encoded(noise(), "TIFF", tiffinfo=tags), "photo.dng")
 
 
+def test_a_broken_tiff_is_one_line_and_libtiff_says_nothing(capfd, caplog):
+    data = encoded(noise(), "TIFF", compression="tiff_lzw")
+    for end in (b"", b"\xff" * 200):
+        with pytest.raises(InputError, match=r"^photo\.tif: a broken picture"):
+            decode_image(data[:200] + end + data[400:] if end else data[: len(data) // 2], "photo.tif")
+    sound = encoded(noise(), "TIFF")
+    samples = sound.index(b"\x15\x01\x03\0\1\0\0\0") + 8  # the tag SamplesPerPixel
+    with pytest.raises(InputError, match=r"^photo\.tif: a broken picture"):
+        decode_image(sound[:samples] + b"\0\x08" + sound[samples + 2 :], "photo.tif")
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])
+
+
 def test_a_motion_photo_is_opened_whatever_the_video_holds():
     """A JPEG with a video behind it, whose bytes look like many scans."""
     jpeg = encoded(noise(), "JPEG", progressive=True)

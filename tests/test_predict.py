@@ -225,6 +225,17 @@ def test_control_characters_of_names_reach_no_terminal(say, tmp_path):
     ]
 
 
+def test_pictures_that_need_a_package_are_one_line(say, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "phone").mkdir()
+    for number in range(3):
+        (tmp_path / "phone" / f"{number}").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    line = "HEIC pictures need the package pillow-heif: pip install 'fer_tf[heif]'"
+    status, _, err = say("phone")
+    assert (status, err) == (2, [f"skipped: {line}", "0 read, 0 faces, 3 skipped"])
+    assert say("phone/0")[2] == [f"fer-tf predict: error: {line}"]
+
+
 def test_a_synthetic_model_says_what_it_is(say, tmp_path):
     _crop_file(tmp_path / "face.png")
     _, _, err = say("face.png", model=write_tiny(tmp_path / "drawn.tflite"))

@@ -86,9 +86,10 @@ def _is_shown(file: Path, folder: Path) -> bool:
 def _kind(file: Path) -> str | None:
     """Tell by a file's contents, or by its name where these say nothing, whether it is a `picture` or a `video`."""
     kind = file_kind(file)
-    if kind == "video" or is_animation(file) or (kind is None and file.suffix.lower() in VIDEO_SUFFIXES):
+    is_animated = kind == "GIF" and is_animation(file)
+    if kind == "video" or is_animated or (kind is None and file.suffix.lower() in VIDEO_SUFFIXES):
         return "video"
-    return "picture" if is_meant_as_picture(file) else None
+    return "picture" if kind or is_meant_as_picture(file) else None
 
 
 def _named_kind(file: Path) -> str:

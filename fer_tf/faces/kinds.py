@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -83,8 +84,10 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
     if file_kind(path) != "GIF":
         return False
     try:
-        with Image.open(path, formats=("GIF",)) as image:
-            return bool(getattr(image, "is_animated", False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about large pictures
+            with Image.open(path, formats=("GIF",)) as image:
+                return bool(getattr(image, "is_animated", False))
     except Exception:  # a broken GIF: opening it as a picture says what is wrong
         return False
 

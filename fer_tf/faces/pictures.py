@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import dataclasses
+import functools
 import io
 import logging
 import os
@@ -221,12 +224,22 @@ def _open(data: bytes, kind: str) -> Image.Image:
         except ImportError:
             raise InputError(_HEIF_HINT) from None
         return HeifImageFile(io.BytesIO(data))
+    if kind == "TIFF":
+        _silence_tiff()
     image = Image.open(io.BytesIO(data), formats=(kind,))
     if kind == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         if _DNG_TAG in tags or int(tags.get(_SUBFILE_TAG, 0)) & 1:
             raise ValueError("a camera's raw file, in which only the preview comes first: save it as JPEG")
     return image
+
+
+@functools.cache
+def _silence_tiff() -> None:
+    """Keep the lines of libtiff and Pillow about broken files off stderr: our error says it."""
+    logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+    with contextlib.suppress(OSError, AttributeError):  # where libtiff is built into Pillow, its lines stay
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def _prepare_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes, name: str, min_side: int) -> None:
@@ -288,7 +301,7 @@ def grey_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey; some versions of Pillow would clip it at 255
         return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")  # converting would copy it
+        opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
         return opaque.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
