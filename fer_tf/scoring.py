@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from fer_tf.artifacts import RunDirectory, read_json
-from fer_tf.data.dataset import Dataset
+from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.loading import load_dataset
+from fer_tf.data.names import find_class
 from fer_tf.data.recorded import run_config, run_data
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
 from fer_tf.task import split_title
+from fer_tf.text import listed, quantity
 
 
 def evaluate(
@@ -26,22 +29,24 @@ def evaluate(
     splits: Sequence[str] | None = None,
     train_hashes: Sequence[str] | None = None,
     tta: bool = False,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a model on the splits of a data set.
 
     Args:
         model: a .keras or .tflite that fer_tf wrote, or one that `inference.open_model` opened.
-        dataset: with the model's classes, in any order; images of other classes are left out.
+        dataset: with some of the model's classes, in any order; images of other classes are left out.
         splits: the splits to score; validation and test, as far as the data has them, if None.
         train_hashes: `data.audit.image_hashes` of the training images; with them the images that the model was not
             trained on are scored once more by themselves.
         tta: whether to score the mean over mirrored and shifted views as well.
+        classes: the classes to score, in any spelling; all that both have if None.
 
     Returns:
         For each split what `evaluation.score_split` returns, with `tta` added where it was asked for.
 
     Raises:
-        InputError: if the model cannot be opened, or the data lacks a split or a class of the model.
+        InputError: if the model cannot be opened, the data lacks a split, or both have no class in common.
 
     Example:
         >>> import fer_tf
@@ -52,38 +57,98 @@ def evaluate(
     from fer_tf.inference import open_model
 
     predictor = open_model(model) if isinstance(model, (str, os.PathLike)) else model
-    dataset, _ = match_classes(dataset, predictor.class_names)
+    matched = match_classes(as_test_set(dataset), predictor.class_names, classes)
+    dataset, missing = matched.dataset, matched.missing
     found = {}
     for split in splits or [split for split in ("validation", "test") if dataset.has(split)] or ["train"]:
-        found[split], _ = score_model(predictor, dataset.take(split).decoded(), split, train_hashes, tta=tta)
+        found[split], _ = score_model(
+            predictor, dataset.take(split).decoded(), split, train_hashes, tta=tta, missing=missing
+        )
     return found
 
 
-def match_classes(dataset: Dataset, class_names: Sequence[str]) -> tuple[Dataset, list[str]]:
-    """Choose the rows of a model's classes, numbered as the model numbers them.
+@dataclasses.dataclass(frozen=True)
+class MatchedClasses:
+    """The rows of a data set that a model can be scored on.
+
+    Attributes:
+        dataset: the rows of the classes that both have, numbered as the model numbers them.
+        left_out: class of the data that the model does not know -> number of its images.
+        missing: classes of the model of which the data has no image.
+    """
+
+    dataset: Dataset
+    left_out: dict[str, int]
+    missing: list[str]
+
+    def text(self) -> str:
+        """Return what is left out and what is missing in sentences; empty if both have the same classes."""
+        texts = []
+        if self.left_out:
+            counts = ", ".join(f"{quantity(count, 'image')} of {name}" for name, count in self.left_out.items())
+            texts.append(f"Skipping images of classes the model does not have: {counts}.")
+        if self.missing:
+            texts.append(
+                f"No images of {listed(self.missing)}, which the model knows: macro-F1 is the mean over the other "
+                f"{self.dataset.num_classes - len(self.missing)} classes; an answer of a missing class counts as wrong."
+            )
+        return "\n".join(texts)
+
+
+def match_classes(dataset: Dataset, class_names: Sequence[str], classes: Sequence[str] | None = None) -> MatchedClasses:
+    """Choose the rows of the classes that a model and a data set both have.
 
     Args:
-        dataset: any.
+        dataset: any; its classes may be spelt in other ways than the model's.
         class_names: the model's.
+        classes: classes to score, in any spelling; all if None.
 
     Returns:
-        These rows, and the names of the classes that are left out.
+        These rows, what is left out and what is missing.
 
     Raises:
-        InputError: if the data lacks a class of the model.
+        InputError: if a wanted class is unknown to the model, or no image is of a class that both have.
     """
-    missing = [name for name in class_names if name not in dataset.class_names]
-    if missing:
+    label_of = {name: label for label, name in enumerate(class_names)}
+    wanted = list(class_names)
+    if classes is not None:
+        wanted = [find_class(name, class_names) or name.strip() for name in classes]
+        unknown = [name for name in wanted if name not in label_of]
+        if unknown:
+            raise InputError(f"unknown class {unknown[0]!r}: the model knows {', '.join(class_names)}")
+    own = [find_class(name, class_names) for name in dataset.class_names]
+    labels = np.array([label_of[name] if name in wanted else -1 for name in map(str, own)], np.int64)[dataset.labels]
+    chosen = labels >= 0
+    if not chosen.any():
         raise InputError(
             f"the model knows {', '.join(class_names)}; {dataset.source or 'the data'} has "
-            f"{', '.join(dataset.class_names)} (no {', '.join(missing)}): evaluate the model on data of its own classes"
+            f"{', '.join(dataset.class_names)}: no image is of a class that both have"
+            + (f" among {', '.join(wanted)}" if classes is not None else "")
         )
-    extra = [name for name in dataset.class_names if name not in class_names]
-    return dataset if dataset.class_names == tuple(class_names) else dataset.select(class_names), extra
+    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    left_out = {
+        name: int(count)
+        for name, count, known in zip(dataset.class_names, counts, own, strict=True)
+        if count and known is None
+    }
+    missing = [name for name, count in zip(class_names, np.bincount(labels[chosen]), strict=False) if not count]
+    missing += list(class_names[int(labels.max()) + 1 :])
+    if dataset.class_names == tuple(class_names) and chosen.all():
+        return MatchedClasses(dataset, left_out, missing)
+    rows = dataset.rows(chosen)
+    return MatchedClasses(
+        dataclasses.replace(rows, labels=labels[chosen], class_names=tuple(class_names)), left_out, missing
+    )
 
 
 def score_model(
-    predictor: Predictor, part: Dataset, split: str, train_hashes: Sequence[str] | None = None, *, tta: bool = False
+    predictor: Predictor,
+    part: Dataset,
+    split: str,
+    train_hashes: Sequence[str] | None = None,
+    *,
+    tta: bool = False,
+    missing: Sequence[str] = (),
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Score a model on one split.
 
@@ -93,6 +158,7 @@ def score_model(
         split: its name.
         train_hashes: as for `evaluate`.
         tta: as for `evaluate`.
+        missing: classes of the model that the data lacks altogether.
 
     Returns:
         The figures, and the probabilities of the single view, float32 (n, classes).
@@ -102,7 +168,7 @@ def score_model(
     assert part.images is not None
     probabilities = predictor.predict(part.images)
     seed = predictor.metadata.get("config", {}).get("seed", 0)  # so that the intervals are those that train gave
-    settings: Mapping[str, Any] = {"train_hashes": train_hashes, "seed": seed}
+    settings: Mapping[str, Any] = {"train_hashes": train_hashes, "seed": seed, "missing": missing}
     temperature = predictor.metadata.get("temperature")
     result = evaluation.score_split(probabilities, part, split, temperature=temperature, **settings)
     if tta:
@@ -143,7 +209,7 @@ def find_model(run: RunDirectory | None, quantization: str | None) -> Path:
 
 
 def load_data(
-    path: str | None, run: RunDirectory | None, metadata: Mapping[str, Any], *, faces: str = "auto"
+    path: str | None, run: RunDirectory | None, metadata: Mapping[str, Any], **reading: Any
 ) -> tuple[Dataset, bool]:
     """Load the data to score a model on.
 
@@ -151,7 +217,8 @@ def load_data(
         path: the data that the user names; the run's own if None.
         run: of the model; None for a model of its own.
         metadata: of the model.
-        faces: how the pictures of a folder become crops; for the run's own data the recorded way is used.
+        reading: arguments of `load_dataset` that say how the data is read, such as `faces`; for the run's own data the
+            recorded ones are used.
 
     Returns:
         The data, and whether the run was trained on it.
@@ -163,15 +230,24 @@ def load_data(
         if run is None:
             raise InputError("no data named: give --data PATH, or --run DIR for the data that the run was trained on")
         return run_data(run, run_config(run)), True
-    data = load_dataset(path, faces=faces, training=False)
+    data = load_dataset(path, **reading, training=False)
     if run and data.sha256 == read_json(run.data).get("sha256"):
         return run_data(run, run_config(run), path), True
     if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
         # Recreate the training split so that training images are not scored.
         config = metadata.get("config", {})
-        cut = {key: config[key] for key in ("seed", "validation_fraction") if key in config}
-        data = load_dataset(path, faces=faces, classes=metadata["class_names"], **cut)
-    return data, False
+        cut: dict[str, Any] = {key: config[key] for key in ("seed", "validation_fraction") if key in config}
+        cut["cut"] = metadata["data"].get("cut", "rows")  # version 0.1 recorded none and cut row by row
+        reading = {**reading, "subjects": reading.get("subjects") or metadata["data"].get("subjects")}
+        data = load_dataset(path, **reading, classes=metadata["class_names"], **cut)
+    return as_test_set(data), False
+
+
+def as_test_set(dataset: Dataset) -> Dataset:
+    """Call the rows test if the source says nothing of splits: a model that never saw them is tested on all."""
+    if not dataset.unsplit:
+        return dataset
+    return dataclasses.replace(dataset, split=np.full(len(dataset), "test", SPLIT_DTYPE), unsplit=False)
 
 
 def metrics_section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:

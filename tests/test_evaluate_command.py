@@ -233,7 +233,44 @@ def test_classes_that_the_model_does_not_know_are_left_out(tmp_path, capsys, ope
     model = write_model(tmp_path / "a.keras")
     assert main(["--model", str(model), "--data", str(tmp_path / "faces.npz"), "--split", "test"]) == 0
     out = capsys.readouterr().out
-    assert "Skipping images of classes the model does not have: angry." in out and "test: 30 images" in out
+    assert "Skipping images of classes the model does not have: 30 images of angry." in out
+    assert "test: 30 images" in out
+
+
+def scored(folder, class_names, *arguments, model_classes=NAMES):
+    """The figures of a model on a test set of other classes."""
+    save_npz(make_dataset(("test",), class_names=class_names), folder / "faces.npz")
+    model = write_model(folder / "a.keras", class_names=list(model_classes))
+    argv = ["--model", str(model), "--data", str(folder / "faces.npz"), "--output", str(folder / "out.json")]
+    assert main([*argv, *arguments]) == 0
+    return read_json(folder / "out.json")["splits"]["test"]
+
+
+def test_the_classes_that_both_have_are_scored(tmp_path, capsys, opened):
+    test = scored(tmp_path, ("Happiness", "sadness", "angry"))
+    out = capsys.readouterr().out
+    assert "Skipping images of classes the model does not have: 10 images of angry." in out
+    assert "No images of neutral, which the model knows: macro-F1 is the mean over the other 2 classes" in out
+    assert "No image in this data: neutral (left out of the averages)." in out
+    assert (test["num_images"], test["accuracy"], test["macro_f1"]) == (20, 1.0, 1.0)
+    assert test["macro_f1_interval"] == [1.0, 1.0] and test["missing_classes"] == ["neutral"]
+
+
+def test_a_test_set_of_two_emotions_in_another_order_is_scored(tmp_path, opened):
+    # The stand-in answers by the number of the class in the data: all right if the numbers are the model's.
+    test = scored(tmp_path, ("happy", "joyless", "NEUTRAL"), model_classes=("happy", "contempt", "neutral"))
+    assert test["num_images"] == 20 and test["missing_classes"] == ["contempt"]
+    assert [row["support"] for row in test["per_class"]] == [10, 0, 10] and test["accuracy"] == 1.0
+    swapped = scored(tmp_path, ("neutral", "happy"), model_classes=("happy", "neutral"))
+    assert swapped["num_images"] == 20 and swapped["accuracy"] == 0.0
+
+
+def test_classes_choose_what_is_scored(tmp_path, capsys, opened):
+    test = scored(tmp_path, NAMES, "--classes", "Joy,neutral")
+    assert test["num_images"] == 20 and test["missing_classes"] == ["sad"]
+    assert "macro-F1 is the mean over the other 2" in capsys.readouterr().out
+    argv = ["--model", tmp_path / "a.keras", "--data", tmp_path / "faces.npz", "--classes", "happy,bored"]
+    assert "unknown class 'bored': the model knows happy, sad, neutral" in failure(capsys, *argv)
 
 
 class TestBadInput:
@@ -253,15 +290,17 @@ class TestBadInput:
         assert "export_tflite" in line and "--quantization float16" in line
 
     def test_other_classes(self, tmp_path, capsys, opened):
-        save_npz(make_dataset(class_names=("happy", "sad", "angry")), tmp_path / "faces.npz")
+        save_npz(make_dataset(class_names=("cat", "dog", "angry")), tmp_path / "faces.npz")
         line = failure(capsys, "--model", write_model(tmp_path / "a.keras"), "--data", tmp_path / "faces.npz")
-        assert "the model knows happy, sad, neutral" in line and "no neutral" in line
+        assert "the model knows happy, sad, neutral; faces.npz has cat, dog, angry: no image is of a class" in line
         assert not opened  # refused before a model is loaded
 
     def test_other_classes_than_the_runs(self, tmp_path, capsys, opened):
         run = make_run(tmp_path)
-        save_npz(make_dataset(class_names=("happy", "sad", "angry")), tmp_path / "other.npz")
-        assert "no neutral" in failure(capsys, "--run", run.path, "--data", tmp_path / "other.npz")
+        save_npz(make_dataset(class_names=("cat", "dog", "angry")), tmp_path / "other.npz")
+        assert "no image is of a class that both have" in failure(
+            capsys, "--run", run.path, "--data", tmp_path / "other.npz"
+        )
 
     def test_an_empty_split(self, tmp_path, capsys, opened):
         save_npz(make_dataset(("test",)), tmp_path / "faces.npz")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_tf.cli import run_command
-from fer_tf.commands.common import add_faces_argument
+from fer_tf.commands.common import add_reading_arguments, parse_classes, reading_arguments
 from fer_tf.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--model", metavar="FILE", help="a .keras or .tflite that fer_tf wrote")
     model.add_argument("--quantization", metavar="MODE", help="the run's .tflite of this quantization")
     parser.add_argument("--data", metavar="PATH", help="data in any form that train reads; the run's own data without")
-    add_faces_argument(parser)
+    add_reading_arguments(parser)
+    parser.add_argument("--classes", type=parse_classes, metavar="A,B,...", help="score only these classes")
     parser.add_argument(
         "--split", nargs="+", choices=_SPLITS, metavar="SPLIT", help=f"one or more of {', '.join(_SPLITS)}"
     )
@@ -55,10 +56,11 @@ def run(args: argparse.Namespace) -> int:
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
     # Bad data is refused before TensorFlow is imported.
-    data, is_of_run = scoring.load_data(args.data, directory, metadata, faces=args.faces)
-    data, left_out = scoring.match_classes(data, metadata["class_names"])
-    if left_out:
-        print(f"Skipping images of classes the model does not have: {', '.join(left_out)}.\n")
+    data, is_of_run = scoring.load_data(args.data, directory, metadata, **reading_arguments(args))
+    matched = scoring.match_classes(data, metadata["class_names"], args.classes)
+    data = matched.dataset
+    if text := matched.text():
+        print(text + "\n")
     splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
     parts = {split: data.take(split).decoded() for split in splits}
     if not args.split and not data.has("test"):
@@ -78,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     hashes = directory.read_train_hashes() if directory else None
     figures: dict[str, Any] = {}
     for split, part in parts.items():
-        figures[split], probabilities = scoring.score_model(predictor, part, split, hashes, tta=args.tta)
+        figures[split], probabilities = scoring.score_model(
+            predictor, part, split, hashes, tta=args.tta, missing=matched.missing
+        )
         print(_split_text(figures[split], part, split, path.name))
         if other and other_path:
             figures[split]["comparison"] = _compare(probabilities, other, part, path, other_path)

@@ -25,6 +25,7 @@ def evaluate(
     seed: int = 0,
     has_duplicate: np.ndarray | None = None,
     temperature: float | None = None,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure one model on one split.
 
@@ -38,6 +39,7 @@ def evaluate(
         seed: of the bootstrap.
         has_duplicate: bool (n,), True where the training data holds the same pixels.
         temperature: the temperature that is already folded into the model.
+        missing: classes that the data set lacks altogether; macro-F1 is the mean over the others.
 
     Returns:
         A dict that JSON can hold: `num_images`, `loss` (cross-entropy of the unclipped probabilities, as
@@ -46,13 +48,14 @@ def evaluate(
         `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts), `confusion_shares` (of the
         row), `calibration` (see `calibration_metrics`). With `has_duplicate` also `num_with_twin` (the number of
         duplicates) and `without_twin` (the same figures for the other images; None if there are none). With
-        `temperature` also `temperature` itself and `calibration_before`, the calibration without it.
+        `temperature` also `temperature` itself and `calibration_before`, the calibration without it. With `missing`
+        also `missing_classes`, their names.
 
     Raises:
         InputError: if the arrays do not fit together, hold no image, or the rows are no probabilities.
     """
     labels, probabilities = checked(labels, probabilities, class_names)
-    result = _measure(labels, probabilities, class_names, seed)
+    result = _measure(labels, probabilities, class_names, seed, missing)
     if has_duplicate is not None:
         duplicate = np.asarray(has_duplicate)
         if duplicate.shape != labels.shape or duplicate.dtype != bool:
@@ -61,7 +64,9 @@ def evaluate(
             )
         rest = ~duplicate
         result["num_with_twin"] = int(duplicate.sum())
-        result["without_twin"] = _measure(labels[rest], probabilities[rest], class_names, seed) if rest.any() else None
+        result["without_twin"] = (
+            _measure(labels[rest], probabilities[rest], class_names, seed, missing) if rest.any() else None
+        )
     if temperature is not None:
         result["temperature"] = temperature
         result["calibration_before"] = calibration_metrics(labels, undo_temperature(probabilities, temperature))
@@ -84,7 +89,9 @@ def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, *, coun
     return wrong[np.argsort(-confidence, kind="stable")][:count]
 
 
-def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int) -> dict[str, Any]:
+def _measure(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int, missing: Sequence[str]
+) -> dict[str, Any]:
     """Compute every figure of a split; the key of a figure is its name in metrics.json."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -94,14 +101,15 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
     precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
     top2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     roc_auc = _roc_auc(labels, probabilities)
-    accuracy_interval, macro_f1_interval = _bootstrap(matrix, seed)
+    counted = np.array([name not in missing for name in class_names])
+    accuracy_interval, macro_f1_interval = _bootstrap(matrix, seed, counted)
     calibration = calibration_metrics(labels, probabilities)
     return {
         "num_images": num_images,
         "loss": calibration["nll"],
         "accuracy": float(np.trace(matrix) / num_images),
         "accuracy_interval": accuracy_interval,
-        "macro_f1": float(f1.mean()),
+        "macro_f1": float(f1[counted].mean()),
         "macro_f1_interval": macro_f1_interval,
         "balanced_accuracy": float(recall[support > 0].mean()),
         "top2_accuracy": float(np.mean((top2 == labels[:, None]).any(axis=1))),
@@ -120,6 +128,7 @@ def _measure(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequenc
         "confusion_matrix": matrix.tolist(),
         "confusion_shares": (matrix / np.maximum(support, 1)[:, None]).tolist(),
         "calibration": calibration,
+        **({"missing_classes": list(missing)} if missing else {}),
     }
 
 
@@ -135,8 +144,8 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None
     return areas
 
 
-def _bootstrap(matrix: np.ndarray, seed: int) -> tuple[list[float], list[float]]:
-    """95 % bootstrap intervals of accuracy and macro-F1.
+def _bootstrap(matrix: np.ndarray, seed: int, counted: np.ndarray) -> tuple[list[float], list[float]]:
+    """95 % bootstrap intervals of accuracy and of macro-F1, the mean over the `counted` classes, bool (classes,).
 
     Both figures depend on the matrix alone. So drawing images with replacement is the same as drawing the matrix's
     cells from a multinomial distribution, which is much faster.
@@ -148,4 +157,4 @@ def _bootstrap(matrix: np.ndarray, seed: int) -> tuple[list[float], list[float]]
     eye = np.eye(num_classes, dtype=np.int64)
     hits = drawn @ (eye[true] * (true == predicted)[:, None])  # (resamples, classes)
     f1 = 2 * hits / np.maximum(drawn @ eye[true] + drawn @ eye[predicted], 1)
-    return percentile_interval(hits.sum(axis=1) / num_images), percentile_interval(f1.mean(axis=1))
+    return percentile_interval(hits.sum(axis=1) / num_images), percentile_interval(f1[:, counted].mean(axis=1))

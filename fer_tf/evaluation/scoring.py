@@ -19,6 +19,7 @@ def score_split(
     train_hashes: Sequence[str] | None = None,
     temperature: float | None = None,
     seed: int = 0,
+    missing: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compute all figures of one model on one split, as metrics.json holds them.
 
@@ -30,6 +31,7 @@ def score_split(
             the training data are scored once more by themselves.
         temperature: the temperature that is folded into the model.
         seed: of the intervals.
+        missing: classes that the data set lacks altogether, as for `evaluate`.
 
     Returns:
         What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
@@ -48,7 +50,13 @@ def score_split(
         known = set(train_hashes)
         has_duplicate = np.array([digest in known for digest in image_hashes(part.images)])
     result = evaluate(
-        part.labels, probabilities, part.class_names, seed=seed, has_duplicate=has_duplicate, temperature=temperature
+        part.labels,
+        probabilities,
+        part.class_names,
+        seed=seed,
+        has_duplicate=has_duplicate,
+        temperature=temperature,
+        missing=missing,
     )
     if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
         result["calibration_check"] = calibration_check(

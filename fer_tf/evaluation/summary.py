@@ -111,7 +111,9 @@ def format_calibration(check: dict[str, Any]) -> str:
 def _class_table(result: dict[str, Any]) -> str:
     width = max(len("macro average"), *(len(row["name"]) for row in result["per_class"]))
     lines = [f"{'':<{width}}  precision  recall      F1  ROC-AUC  support"]
-    mean = {key: np.mean([row[key] for row in result["per_class"]]) for key in ("precision", "recall")}
+    missing = result.get("missing_classes", ())
+    counted = [row for row in result["per_class"] if row["name"] not in missing]
+    mean = {key: np.mean([row[key] for row in counted]) for key in ("precision", "recall")}
     average = {"f1": result["macro_f1"], "roc_auc": result["roc_auc_macro"], "support": result["num_images"]}
     for row in (*result["per_class"], {"name": "macro average", **mean, **average}):
         lines.append(
@@ -143,9 +145,12 @@ def _in_words(result: dict[str, Any], names: list[str]) -> list[str]:
                 f" ({matrix[true, predicted]} of {matrix[true].sum()})."
             )
     never = [name for name, column in zip(names, matrix.sum(axis=0), strict=True) if not column]
-    absent = [name for name, row in zip(names, matrix.sum(axis=1), strict=True) if not row]
+    missing = result.get("missing_classes", [])
+    absent = [name for name, row in zip(names, matrix.sum(axis=1), strict=True) if not row and name not in missing]
     if never:
         lines.append(f"Never predicted: {', '.join(never)}.")
     if absent:
         lines.append(f"No image in this split: {', '.join(absent)} (their scores count as 0).")
+    if missing:
+        lines.append(f"No image in this data: {', '.join(missing)} (left out of the averages).")
     return lines or ["No image is misclassified."]
