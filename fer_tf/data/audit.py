@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -59,9 +60,10 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can hold: `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution,
-        channels; range, mean and standard deviation of the pixel values); `bounds` (beyond which an image is called
-        dark, bright or flat); `splits` (for each: counts, shares, imbalance, brightness and contrast by class, blank
-        images, surplus copies); `exact` and `near` (duplicates over all rows and between splits).
+        channels; range, mean and standard deviation of the pixel values); `read` (from which folders, as crops or as
+        photographs, what was left out and why); `bounds` (beyond which an image is called dark, bright or flat);
+        `splits` (for each: counts, shares, imbalance, brightness and contrast by class, blank images, surplus copies);
+        `exact` and `near` (duplicates over all rows and between splits).
 
     Raises:
         InputError: if the data set has no image.
@@ -103,6 +105,14 @@ def audit(dataset: Dataset) -> dict[str, Any]:
             "std": float(std),
             "originals": dict(dataset.originals),
         },
+        "read": {
+            "from": {split: _folder_of(dataset.files[rows]) for split, rows in rows_of.items()}
+            if dataset.files is not None
+            else {},
+            "faces": dataset.crop["faces"] if dataset.crop else None,
+            "left_out": dict(dataset.left_out),
+            "names_splits": not dataset.unsplit,
+        },
         "bounds": {"dark": DARK_BELOW, "bright": BRIGHT_ABOVE, "flat": FLAT_BELOW},
         "splits": {
             split: {
@@ -119,6 +129,35 @@ def audit(dataset: Dataset) -> dict[str, Any]:
         "exact": _exact_findings(identity, labels, rows_of, dataset.class_names),
         "near": _near_findings(flat, identity, labels, rows_of, blank),
     }
+
+
+def _folder_of(files: np.ndarray) -> str:
+    """Return the folder that all files of a split share, empty if they share none."""
+    return posixpath.commonpath([posixpath.dirname(file) for file in files])
+
+
+def read_text(read: dict[str, Any]) -> list[str]:
+    """Return in sentences how a folder was read: from where, as crops or photographs, what was left out and why.
+
+    Args:
+        read: of the findings.
+    """
+    lines = []
+    if read.get("from"):
+        if read["names_splits"]:
+            places = [
+                f"{split} from {folder}/" if folder else f"{split} from every class folder"
+                for split, folder in read["from"].items()
+            ]
+            lines.append(f"read: {', '.join(places)}")
+        else:
+            lines.append("read: class folders without splits (train cuts validation and test from them)")
+    if read.get("faces"):
+        kinds = {"whole": "as crops", "detect": "as photographs, of each the most prominent face"}
+        lines.append(f"read {kinds.get(read['faces'], read['faces'])}")
+    if read.get("left_out"):
+        lines.append(f"left out: {'; '.join(f'{count:,} {reason}' for reason, count in read['left_out'].items())}")
+    return lines
 
 
 def originals_text(originals: dict[str, int]) -> str:
@@ -144,6 +183,7 @@ def audit_text(findings: dict[str, Any]) -> str:
     ]
     if image.get("originals"):
         lines.append(f"  the files were {originals_text(image['originals'])}")
+    lines += [f"  {line}" for line in read_text(findings.get("read", {}))]
     width = max(len("class"), *map(len, findings["class_names"]))
     for split, found in splits.items():
         ratio = found["imbalance_ratio"]

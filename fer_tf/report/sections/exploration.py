@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_tf.data.audit import originals_text
+from fer_tf.data.audit import originals_text, read_text
 from fer_tf.report.document import Block, Paragraph, Picture, Table
 from fer_tf.report.facts import Facts
 from fer_tf.text import capital, listed, number, percent
@@ -25,6 +25,7 @@ def exploration(facts: Facts) -> list[Block]:
             grey_values.append((f"{title} {key}", [number(value, ".1f") for value in found[key]]))
         balance.append(Paragraph(f"{capital(title)}: {_balance_in_words(found, names)}."))
     originals = [Paragraph(f"Before that, the files were {originals_text(image['originals'])}.")]
+    read = [Paragraph(f"{capital('; '.join(lines))}.")] if (lines := read_text(facts.audit.get("read", {}))) else []
     return [
         Paragraph(
             f"As read, every image has {image['width']}x{image['height']} pixels and {image['channels']} channel "
@@ -32,6 +33,7 @@ def exploration(facts: Facts) -> list[Block]:
             f"mean {image['mean']:.1f} and standard deviation {image['std']:.1f}."
         ),
         *(originals if image.get("originals") else ()),
+        *read,
         Table.from_columns(counts),
         *balance,
         Picture("class_balance", f"Images of each class{facts.of_synthetic_faces}."),
