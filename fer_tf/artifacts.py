@@ -244,6 +244,15 @@ def cached_crops(key: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer_tf" / f"crops-{key[:32]}.npz"
 
 
+def left_out_list(key: str) -> Path:
+    """Return the file that lists the broken files of a data set, in the same folder as `cached_crops`.
+
+    Args:
+        key: tells the data and what is broken.
+    """
+    return cached_crops("").with_name(f"broken-{key[:32]}.txt")
+
+
 class RunDirectory:
     """The files of one training run, by name."""
 

@@ -80,7 +80,7 @@ def test_a_folder_of_photographs_gives_the_crops_that_predict_makes(tmp_path, ca
     model = write_tiny(tmp_path / "tiny.tflite", class_names=("happy", "sad"))
     caplog.set_level("WARNING", logger="fer_tf")
     dataset = load_dataset(root)
-    assert "left out 3 pictures in which no face is found" in caplog.text and "wall.png" in caplog.text
+    assert "left out 3 of 15 files: 3 in which no face is found" in caplog.text and "wall.png" in caplog.text
     assert dataset.crop["faces"] == "detect" and dataset.crop["num_without_face"] == 3
     assert [int(dataset.counts(split).sum()) for split in ("train", "validation", "test")] == [4, 4, 4]
     from fer_tf.inference import open_model

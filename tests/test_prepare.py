@@ -300,7 +300,8 @@ def test_class_name_that_would_break_a_list(tmp_path, capsys):
 
 def test_two_folders_of_one_split(tmp_path, capsys):
     write_images(tmp_path / "faces", make_rows(num_classes=2), ("cat", "dog"))
-    (tmp_path / "faces/val").mkdir()
+    (tmp_path / "faces/val/cat").mkdir(parents=True)
+    (tmp_path / "faces/val/cat/0.png").write_bytes(b"")  # without a picture a folder is no split
     line = refusal(capsys, tmp_path / "faces", tmp_path / "out.npz")
     assert "val/ and validation/ are both the validation split" in line
 

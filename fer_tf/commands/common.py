@@ -49,8 +49,8 @@ def parse_classes(text: str) -> list[str]:
     return names
 
 
-def add_faces_argument(parser: argparse._ActionsContainer) -> None:
-    """Add the flag that says how the pictures of a folder become crops."""
+def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the flags that say how a data set is read."""
     parser.add_argument(
         "--faces",
         choices=("auto", "detect", "whole"),
@@ -58,3 +58,21 @@ def add_faces_argument(parser: argparse._ActionsContainer) -> None:
         help="a folder's pictures: whole: each is a crop of one face; detect: take the largest, most central face of "
         "each; auto: decide once for the folder (%(default)s)",
     )
+    parser.add_argument(
+        "--class-names",
+        type=parse_classes,
+        metavar="NAMES",
+        help="what classes mean that are only numbers: fer2013, rafdb, or a,b,... in the numbers' order",
+    )
+    parser.add_argument(
+        "--subjects",
+        metavar="PATTERN|COLUMN",
+        help="tells people apart, so that nobody is in two of the splits that are cut: a regular expression whose "
+        "first group is the person in a picture's path, or a column of a table",
+    )
+    parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be read, counted")
+
+
+def reading_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `load_dataset` that `add_reading_arguments` parsed."""
+    return {name: getattr(args, name) for name in ("faces", "class_names", "subjects", "skip_broken")}

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from fer_tf.cli import run_command
-from fer_tf.commands.common import add_faces_argument, parse_classes
+from fer_tf.commands.common import add_reading_arguments, parse_classes, reading_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, numbered in this order"
     )
-    add_faces_argument(parser)
+    add_reading_arguments(parser)
     parser.add_argument("--output", metavar="DIR", help="also write the findings as JSON and the figures here")
 
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from fer_tf.data.audit import audit, audit_text
     from fer_tf.data.loading import load_dataset
 
-    dataset = load_dataset(args.data, classes=args.classes, faces=args.faces, training=False)
+    dataset = load_dataset(args.data, classes=args.classes, **reading_arguments(args), training=False)
     if args.output is None:
         print(audit_text(audit(dataset)), end="")
         return 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_tf.cli import run_command
-from fer_tf.commands.common import add_faces_argument
+from fer_tf.commands.common import add_reading_arguments, reading_arguments
 from fer_tf.errors import InputError
 
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("output", metavar="OUT.npz", help="the file to write; an existing one is replaced")
     parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
-    add_faces_argument(parser)
+    add_reading_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if output.is_dir():
         raise InputError(f"{output}: a folder; expected the name of the .npz file to write")
     classes = args.classes.split(",") if args.classes is not None else None
-    dataset = load_dataset(args.input, classes=classes, faces=args.faces)
+    dataset = load_dataset(args.input, classes=classes, **reading_arguments(args))
     save_npz(dataset, output)
 
     width = max(map(len, (*dataset.class_names, "class")))

@@ -11,7 +11,13 @@ from pathlib import Path
 
 from fer_tf.artifacts import RunDirectory, new_run_path, read_json
 from fer_tf.cli import run_command
-from fer_tf.commands.common import add_config_arguments, add_faces_argument, config_arguments, parse_classes
+from fer_tf.commands.common import (
+    add_config_arguments,
+    add_reading_arguments,
+    config_arguments,
+    parse_classes,
+    reading_arguments,
+)
 from fer_tf.config import Config, config_from_dict
 from fer_tf.data.loading import load_dataset
 from fer_tf.deploy.quantization import MODES
@@ -26,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument("--data", metavar="PATH", help="csv, npz or folder; without it the embedded synthetic faces")
     data.add_argument("--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, in this order")
-    add_faces_argument(data)
+    add_reading_arguments(data)
     data.add_argument("--limit", type=int, default=0, metavar="N", help="use at most N images of each split")
     run = parser.add_argument_group("run")
     run.add_argument("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (report with --data, else demo)")
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         classes=args.classes,
         limit=args.limit,
-        faces=args.faces,
+        **reading_arguments(args),
         seed=config.seed,
         validation_fraction=config.validation_fraction,
     )
@@ -140,8 +146,8 @@ def _settings(args: argparse.Namespace) -> tuple[str, Config]:
 
 def _check_resume(args: argparse.Namespace) -> None:
     """Refuse settings beside --resume."""
-    names = ("run", "recipe", "config", "classes", "limit", "seeds")
-    given = [f"--{name}" for name in names if getattr(args, name)]
+    names = ("run", "recipe", "config", "classes", "limit", "seeds", "class_names", "subjects", "skip_broken")
+    given = ["--" + name.replace("_", "-") for name in names if getattr(args, name)]
     given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
     if given:
         raise InputError(f"--resume goes on with the run's own settings: leave out {' '.join(given)}")

@@ -32,6 +32,11 @@ class Dataset:
         crop: how pictures became crops, as of `faces.policy.CropPolicy.to_dict`, and `num_without_face`, the number of
             pictures that were left out; None for data that holds crops.
         origin: the arguments of `load_dataset` that give these rows again; None for rows made or chosen in memory.
+        files: object (n,), the path of each picture inside its folder; None for data that is not made of files.
+        subjects: object (n,), the person that each picture shows, or "" where nothing tells; None if nobody is told
+            apart. One person never stands in two of the splits that `load_dataset` cuts.
+        unsplit: True if the source says nothing of splits, and all rows are called train for the time being.
+        left_out: reason -> number of files that were not read.
     """
 
     labels: np.ndarray
@@ -45,6 +50,10 @@ class Dataset:
     originals: dict[str, int] = dataclasses.field(default_factory=dict)
     crop: dict[str, Any] | None = None
     origin: dict[str, Any] | None = None
+    files: np.ndarray | None = None
+    subjects: np.ndarray | None = None
+    unsplit: bool = False
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.pixels is None):
@@ -77,6 +86,8 @@ class Dataset:
             split=self.split[index],
             images=None if self.images is None else self.images[index],
             pixels=None if self.pixels is None else self.pixels[index],
+            files=None if self.files is None else self.files[index],
+            subjects=None if self.subjects is None else self.subjects[index],
             origin=None,
         )
 

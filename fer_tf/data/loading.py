@@ -11,7 +11,7 @@ from pathlib import Path
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading import read
 from fer_tf.data.reading.npz import save_npz
-from fer_tf.data.splits import check_training_rows, limited, select_classes, with_validation
+from fer_tf.data.splits import check_training_rows, limited, select_classes, with_cut
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
@@ -31,6 +31,10 @@ def load_dataset(
     seed: int = 0,
     validation_fraction: float = 0.1,
     training: bool = True,
+    class_names: Sequence[str] | None = None,
+    subjects: str | None = None,
+    skip_broken: bool = False,
+    cut: str = "groups",
 ) -> Dataset:
     """Load and check a data set in any of the published forms, or draw the synthetic faces that come with fer_tf.
 
@@ -39,17 +43,19 @@ def load_dataset(
     - `fer2013.csv` (emotion,pixels,Usage), `icml_face_data.csv` (the same columns in another order, blanks in their
       names) and the challenge's `train.csv` (no Usage: every row is Training), each plain or in a .gz, .xz or .zip.
       The classes are FER-2013's seven.
-    - Folders `train/`, `validation/`, `test/` with a sub-folder of PNG or JPEG images for each class. If all
-      sub-folders are named after emotions (any case, the usual synonyms), the classes are these emotions in FER-2013's
-      order; otherwise they are the folders' names, sorted. If there is no `validation/`, the files of `test/` that are
-      named `PublicTest*` are validation.
+    - Folders of pictures: `train/`, `validation/`, `test/` (or their usual names) with a sub-folder for each class, or
+      the class folders alone. Each name is judged for itself: emotions in any case and by the usual synonyms, other
+      names as they are. Emotions alone have FER-2013's order, with contempt as the eighth; any other mixture is sorted.
+      Folders below a class belong to it. If there is no validation folder, the files of `test/` that are named
+      `PublicTest*` are validation.
     - The .npz of `save_npz`.
 
-    If no row is validation, a stratified random part of train becomes validation.
+    If no row is validation, a stratified random part of train becomes validation; from class folders without splits, a
+    test split is cut as well. Copies of an image stay together, and so do the pictures of one person.
 
     Args:
         path: a file or a folder; None for the synthetic faces.
-        classes: the classes to keep, renumbered in this order; all if None.
+        classes: the classes to keep, in any spelling, renumbered in this order; all if None.
         limit: largest number of images of each split, drawn at random with the classes in their proportions; 0 for all.
         faces: how the pictures of a folder become crops. `whole` takes each picture as a crop. `detect` takes the
             largest, most central face of each picture of more than 64 pixels, and leaves out pictures without a face.
@@ -57,9 +63,18 @@ def load_dataset(
             pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A recorded policy
             is used as it is.
         seed: of the random draws of a validation split and of `limit`.
-        validation_fraction: part of each class's training rows that becomes validation, in (0, 1).
+        validation_fraction: part of each class's training rows that becomes validation, and of class folders without
+            splits also the part that becomes test, in (0, 1).
         training: True to require a training row of every class, and to cut a validation split if there is none; False
             to load a file that will only be scored, such as one with nothing but a test split.
+        class_names: names of classes that are only numbers: `["fer2013"]`, `["rafdb"]`, or one name for each number in
+            ascending order.
+        subjects: tells which person a picture shows: a regular expression that is searched in a picture's path (its
+            first group, or all of the match), or the name of a table's column. Without it the file names of CK+ and
+            JAFFE are known.
+        skip_broken: True to go on without pictures that cannot be read; they are counted in `left_out`.
+        cut: `groups` keeps copies of an image and pictures of one person together in the splits that are cut; `rows`
+            cuts row by row, as version 0.1 did.
 
     Returns:
         The faces, as pixel strings (csv and synthetic faces) or uint8 images (n, 48, 48), in the order of the file or
@@ -89,7 +104,8 @@ def load_dataset(
         name = dataset.source
     else:
         name = shown_path(Path(path))
-        dataset = dataclasses.replace(read(Path(path), name, faces), source=Path(path).resolve().name)
+        dataset = read(Path(path), name, faces, class_names=class_names, subjects=subjects, skip_broken=skip_broken)
+        dataset = dataclasses.replace(dataset, source=Path(path).resolve().name)
     if classes is not None:
         dataset = select_classes(dataset, classes)
     if len(dataset) == 0:
@@ -97,7 +113,7 @@ def load_dataset(
     if training:
         check_training_rows(dataset, name)
         if not dataset.has("validation"):
-            dataset = with_validation(dataset, name, seed, validation_fraction)
+            dataset = with_cut(dataset, name, seed, validation_fraction, by_rows=cut == "rows")
     if not dataset.has("test"):
         logger.info("%s has no test split: test figures are skipped", dataset.source)
     counts = ", ".join(f"{dataset.counts(split).sum():,} {split}" for split in SPLITS)
@@ -110,5 +126,9 @@ def load_dataset(
         "limit": limit,
         "seed": seed,
         "validation_fraction": validation_fraction,
+        "numbering": None if class_names is None else list(class_names),
+        "subjects": subjects,
+        "skip_broken": skip_broken,
+        "cut": cut,
     }
     return dataclasses.replace(dataset, origin=origin)

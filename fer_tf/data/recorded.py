@@ -21,6 +21,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         **(dataset.origin or {}),
         "crop": dataset.crop,
+        "left_out": dataset.left_out,
         **public_description(dataset),
     }
 
@@ -32,6 +33,7 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "synthetic": dataset.synthetic,
         "class_names": list(dataset.class_names),
+        **{key: dataset.origin[key] for key in ("subjects", "cut") if dataset.origin and dataset.origin.get(key)},
         "counts": {split: [int(count) for count in dataset.counts(split)] for split in SPLITS if dataset.has(split)},
     }
 
@@ -63,6 +65,10 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
         limit=int(description.get("limit") or 0),
         seed=description.get("seed", config.seed),
         validation_fraction=description.get("validation_fraction", config.validation_fraction),
+        class_names=description.get("numbering"),
+        subjects=description.get("subjects"),
+        skip_broken=bool(description.get("skip_broken")),
+        cut=description.get("cut", "rows"),  # version 0.1 recorded none and cut row by row
     )
     found = public_description(dataset)
     if found["class_names"] != description.get("class_names"):

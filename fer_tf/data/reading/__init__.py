@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from fer_tf.data.dataset import Dataset
@@ -21,13 +22,24 @@ from fer_tf.faces.policy import CropPolicy
 from fer_tf.text import shown
 
 
-def read(path: Path, name: str, faces: str | CropPolicy = "auto") -> Dataset:
+def read(
+    path: Path,
+    name: str,
+    faces: str | CropPolicy = "auto",
+    *,
+    class_names: Sequence[str] | None = None,
+    subjects: str | None = None,
+    skip_broken: bool = False,
+) -> Dataset:
     """Read a data set in any format; the contents of a file decide, not its name.
 
     Args:
         path: a file or a folder.
         name: what messages call it.
         faces: how the pictures of a folder become crops; the other formats hold crops.
+        class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
+        subjects: tells which person a picture shows, as for `load_dataset`.
+        skip_broken: True to go on without pictures that cannot be read.
 
     Returns:
         Its rows, with `sha256`.
@@ -36,7 +48,7 @@ def read(path: Path, name: str, faces: str | CropPolicy = "auto") -> Dataset:
         InputError: if it is in none of the formats, or anything about it is not as expected.
     """
     if path.is_dir():
-        return read_folder(path, name, faces)
+        return read_folder(path, name, faces, class_names=class_names, subjects=subjects, skip_broken=skip_broken)
     if not path.is_file():
         if path.exists():
             raise InputError(f"{name}: neither a regular file nor a folder; give a csv, a .npz or a folder of images")
