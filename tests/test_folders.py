@@ -110,6 +110,7 @@ SPLIT_NAMES = {
 plain = st.sampled_from(["happy", "sad", "Für", "s1", "bored", "x.y", "喜び"])
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(SPLITS), st.integers(0, 2), min_size=1),
     st.sets(plain, min_size=1, max_size=3),
@@ -131,7 +132,7 @@ def test_any_usual_layout_is_understood(splits, classes, around, below, class_fi
     assert {tuple(path.split("/")): (split, name) for path, split, name in layout.rows} == pictures
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.lists(st.one_of(plain, st.sampled_from(["train", "test"])), min_size=1, max_size=4).map(tuple)))
 def test_every_picture_is_read_or_left_out_once(pictures):
     pictures = sorted({(*folders, "0.png") for folders in pictures} | {("0.png",)})

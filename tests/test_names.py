@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_tf.data import names
@@ -52,12 +52,14 @@ def test_splits(name, split):
     assert names.split_of(name) == split
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SPLITS), st.sampled_from(["", "_set", " Set", "-data", "split"]), st.booleans())
 def test_a_split_is_known_with_any_usual_ending(split, ending, upper):
     name = split + ending
     assert names.split_of(name.upper() if upper else name) == split
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=6), max_size=8))
 def test_any_names_merge_by_their_keys(given_names):
     class_names, class_of = names.merge_names(given_names)
@@ -81,6 +83,7 @@ def test_different_spellings_are_said():
     assert names.merged_text(class_of) == "'Bored' and 'bored' are Bored, 'anger' and 'angry' are angry"
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["喜び", "Fürcht", "ひ゛", "Angst"]))
 def test_unicode_forms_of_one_name_are_one_class(name):
     class_names, _ = names.merge_names([name, unicodedata.normalize("NFD", name)])
