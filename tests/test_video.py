@@ -1,5 +1,6 @@
 """Videos: each frame's own time, files that end early, annotated copies, followed faces, sampling, summaries, plots."""
 
+import csv
 import functools
 import http.server
 import json
@@ -14,7 +15,9 @@ from fer_tf.commands import predict
 from fer_tf.errors import InputError
 from fer_tf.faces import tracking, video
 from fer_tf.faces.inputs import find_inputs
-from fer_tf.recognition import Recognizer
+from fer_tf.recognition import Face, Recognizer
+from fer_tf.report import plots
+from fer_tf.report.timelines import Curves, Summary
 from tests.drawn_pictures import FACE_BOXES, photograph
 from tests.tiny_models import write_tiny
 
@@ -524,3 +527,109 @@ def test_a_video_with_a_cut(tmp_path, model):
     path = compose(tmp_path / "clip.mp4", STEADY[:20], frame)
     found = _numbers_by_place(path, model, lambda seconds, centre: seconds > 0.39)
     assert found == {False: {1}, True: {2}}
+
+
+# --- summaries and plots ---
+
+
+def _face(number, **scores):
+    return Face((0, 0, 50, 50), 0.9, (), sorted(scores.items(), key=lambda pair: -pair[1]), number)
+
+
+def _summary(frames, end):
+    summary = Summary("clip.mp4", ("happy", "sad"))
+    rows = [row for seconds, faces in frames for row in summary.add(seconds, faces)]
+    return rows, list(summary.close(end))
+
+
+def test_a_summary_has_a_row_a_face_and_second_and_shares_of_the_time():
+    frames = [
+        (0.0, [_face(1, happy=0.9, sad=0.1), _face(2, happy=0.2, sad=0.8)]),
+        (0.5, [_face(1, happy=0.7, sad=0.3)]),
+        (2.0, []),
+        (3.0, [_face(1, happy=0.4, sad=0.6)]),
+    ]
+    during, after = _summary(frames, end=3.5)
+    assert [(row.second, row.face, row.frames) for row in during] == [(0, 1, 2), (0, 2, 1)]
+    assert during[0].values == [("happy", pytest.approx(0.8)), ("sad", pytest.approx(0.2))]
+    seen = [(row.second, row.face, row.frames) for row in after]
+    assert seen == [(3, 1, 1), (None, 1, 3), (None, 2, 1), (None, None, 4)]
+    # Face 1 is happy for 0.5 s and then until 2.0 s, sad for 0.5 s; frames at uneven times count by their time.
+    assert after[1].values == [("happy", pytest.approx(0.8)), ("sad", pytest.approx(0.2))]
+    assert after[2].values[0] == ("sad", 1.0)
+    assert after[3].values[0] == ("happy", pytest.approx(2 / 3))
+
+
+def _one_leaves(path):
+    """Two faces, of which one is gone from frame 20 on."""
+    faces = [photograph(), photograph(num_faces=1)]
+    compose(path, STEADY, lambda number: np.asarray(faces[number >= 20]))
+    return path
+
+
+def test_the_summary_of_a_video_in_every_format(say, tmp_path):
+    _one_leaves(tmp_path / "clip.mp4")
+    status, out, err = say("clip.mp4", "--summary", "--format", "json")
+    rows = json.loads("\n".join(out))
+    assert (status, err) == (0, [])
+    assert [(row["second"], row["face"], row["frames"]) for row in rows] == [
+        (0, 1, 25), (0, 2, 20), (1, 1, 25), (None, 1, 50), (None, 2, 20), (None, None, 70),
+    ]  # fmt: skip
+    for row in rows:
+        is_whole = row["second"] is None
+        values = [pair["share" if is_whole else "score"] for pair in row["shares" if is_whole else "emotions"]]
+        assert values == sorted(values, reverse=True) and sum(values) == pytest.approx(1, abs=1e-4)
+    assert [json.loads(line) for line in say("clip.mp4", "--summary", "--format", "jsonl")[1]] == rows
+    table = list(csv.DictReader(say("clip.mp4", "--summary", "--format", "csv", "--top", "1")[1]))
+    assert [row["second"] for row in table] == ["0", "0", "1", "all", "all", "all"]
+    assert list(table[0]) == ["file", "second", "face", "frames", "emotion_1", "score_1"]
+    lines = say("clip.mp4", "--summary", "--top", "1")[1]
+    assert lines[0].split() == ["file", "second", "face", "frames", "emotions"] and len(lines) == 7
+    assert lines[1].split()[:4] == ["clip.mp4", "0", "1", "25"] and "of the time: " in lines[-1]
+
+
+def test_a_plot_has_a_panel_a_face_and_a_line_an_emotion():
+    curves = Curves(("happy", "sad"))
+    for tick in range(100):
+        seconds = tick / 10
+        faces = [_face(1, happy=seconds / 10, sad=1 - seconds / 10)]
+        if not 3 < seconds < 6:
+            faces.append(_face(4, happy=0.25, sad=0.75))
+        curves.add(seconds, faces)
+    figure = plots.plot_scores_over_time(curves.of_faces(), ("happy", "sad"), title="clip.mp4")
+    assert [ax.get_ylabel() for ax in figure.axes] == ["face 1\nscore", "face 4\nscore"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["happy", "sad"]
+    whole, broken = (ax.get_lines()[0].get_xydata() for ax in figure.axes)
+    np.testing.assert_allclose(whole[:, 1], whole[:, 0] / 10, atol=1e-6)
+    assert np.isnan(broken).any(axis=1).sum() == 1 and not np.isnan(whole).any()
+    many = {face: (np.arange(face), np.zeros((face, 2))) for face in range(1, 13)}
+    figure = plots.plot_scores_over_time(many, ("happy", "sad"))
+    assert len(figure.axes) == plots.MAX_PANELS and figure.axes[0].get_ylabel() == "face 5\nscore"
+    assert "8 of 12 faces" in figure.axes[0].get_title()
+
+
+def test_the_plot_of_a_video(say, tmp_path):
+    _one_leaves(tmp_path / "clip.mp4")
+    status, out, _ = say("clip.mp4", "--plot", "plots/clip.png", "--every", "0.2")
+    assert status == 0 and len(out) > 10
+    assert Image.open("plots/clip.png").format == "PNG"
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["clip.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["photo.png", "--summary"], "--summary is for videos and cameras: photo.png is none"),
+        (["clip.mp4", "--plot", "clip.jpg"], "--plot clip.jpg: expected the name of a file that ends in .png"),
+        (["photo.png", "--plot", "a.png"], "--plot a.png: 0 videos and cameras; give one, since a plot shows one"),
+        (["clip.mp4", "other.mp4", "--plot", "a.png"], "--plot a.png: 2 videos and cameras; give one"),
+        (["clip.mp4", "--plot", "photo.png/a.png"], "cannot write photo.png/a.png"),
+    ],
+)
+def test_a_summary_or_plot_that_cannot_be_made(say, tmp_path, arguments, message):
+    photograph().save("photo.png")
+    for name in ("clip.mp4", "other.mp4"):
+        compose(tmp_path / name, STEADY[:2], lambda number: np.asarray(photograph()))
+    status, _, err = say(*arguments)
+    assert (status, len(err)) == (2, 1) and err[0].startswith(f"fer-tf predict: error: {message}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "other.mp4", "photo.png"]

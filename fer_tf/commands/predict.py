@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import logging
@@ -30,7 +31,7 @@ from fer_tf.text import printable
 if TYPE_CHECKING:
     from fer_tf.faces import FrameSource
     from fer_tf.recognition import Recognizer
-    from fer_tf.report.rows import Row
+    from fer_tf.report.timelines import Curves, Summary
 
 # The order in which --run looks for a .tflite: the closest to the trained model first. A list of its own, because
 # `deploy.quantization` imports the converter's modules and lists them in the order in which they are tried.
@@ -86,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every", type=float, default=0.0, metavar="SECONDS", help="look at one frame of a video in so many seconds"
     )
+    parser.add_argument(
+        "--summary",
+        action="store_true",
+        help="for a video: a row for each face and second, then shares of the whole time, in place of rows of frames",
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the scores of a video's faces over time")
     parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
 
 
@@ -97,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from fer_tf.inference.predictor import default_num_threads
     from fer_tf.recognition import Recognizer
     from fer_tf.report.rows import Row
+    from fer_tf.report.timelines import Curves, Summary
 
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
@@ -124,6 +132,11 @@ def run(args: argparse.Namespace) -> int:
         _make_folder(args.annotate)
         outputs = annotated_paths(args.annotate, inputs)
     top = args.top or (_TABLE_TOP if args.format == "table" else len(recognizer.class_names))
+    if args.summary and inputs.pictures:
+        raise InputError(f"--summary is for videos and cameras: {printable(str(inputs.pictures[0]))} is none")
+    if args.plot:
+        _check_plot(args.plot, len(sources))
+    curves = Curves(recognizer.class_names) if args.plot else None
     with_time, num_pictures = bool(sources), len(inputs.pictures)
 
     def say(done: int, seconds: float) -> None:
@@ -131,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
         rate = done / seconds
         _log.info("%s of %s pictures, %.1f/s, %.0f s left", f"{done:,}", f"{num_pictures:,}", rate, left)
 
-    with _printer(args.format, top, files, with_time=with_time) as show:
+    with _printer(args.format, top, files, with_time=with_time, summary=args.summary) as show:
         results = recognizer.recognize_files(inputs.pictures, annotated=outputs, num_threads=num_threads)
         for path, result in zip(inputs.pictures, _with_progress(results, say), strict=True):
             if isinstance(result, InputError):
@@ -143,11 +156,14 @@ def run(args: argparse.Namespace) -> int:
         for source in sources:
             try:
                 frames = FrameSource(source, every=args.every)
-                report.done(frames.name, _watch(frames, recognizer, outputs.get(source), show))
+                summary = Summary(frames.name, recognizer.class_names) if args.summary else None
+                report.done(frames.name, _watch(frames, recognizer, outputs.get(source), show, summary, curves))
                 if frames.problem:
                     report.incomplete(frames.problem)
             except InputError as error:
                 report.skip(error)
+    if curves and (drawn := curves.of_faces()):
+        _write_plot(args.plot, drawn, recognizer.class_names, Path(frames.name).name)
     if any(outputs[source].is_file() for source in sources if source in outputs):
         _log.info("the annotated videos have no sound")
     return report.close()
@@ -171,9 +187,14 @@ def _make_folder(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> Iterator[Callable[[Row], None]]:
-    """Give a function that prints a face as a row in one of the formats; JSON is printed at the end."""
-    from fer_tf.report import rows
+def _printer(
+    form: str, top: int, names: Sequence[str], *, with_time: bool, summary: bool
+) -> Iterator[Callable[[Any], None]]:
+    """Give a function that prints a face, or a row of a summary, in one of the formats; JSON is printed at the end."""
+    from fer_tf.report import rows as of_faces
+    from fer_tf.report import timelines
+
+    rows: Any = timelines if summary else of_faces
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a letter of a file's or class's name
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -189,8 +210,15 @@ def _printer(form: str, top: int, names: Sequence[str], *, with_time: bool) -> I
         yield rows.table_writer(sys.stdout, top=top, names=names, with_time=with_time)
 
 
-def _watch(frames: FrameSource, recognizer: Recognizer, output: Path | None, show: Callable[[Row], None]) -> int:
-    """Go through a video or a camera's frames; return the number of different faces."""
+def _watch(
+    frames: FrameSource,
+    recognizer: Recognizer,
+    output: Path | None,
+    show: Callable[[Any], None],
+    summary: Summary | None,
+    curves: Curves | None,
+) -> int:
+    """Go through a video or a camera's frames, show rows or a summary; return the number of different faces."""
     from fer_tf.report.rows import Row
 
     name = printable(frames.name)
@@ -206,12 +234,39 @@ def _watch(frames: FrameSource, recognizer: Recognizer, output: Path | None, sho
         try:
             for seconds, _, faces in _with_progress(found, say):
                 numbers.update(face.number for face in faces)
-                for face in faces:
-                    show(Row(frames.name, face, frames.num_read, seconds))
+                if curves:
+                    curves.add(seconds, faces)
+                if summary:
+                    for row in summary.add(seconds, faces):
+                        show(row)
+                else:
+                    for face in faces:
+                        show(Row(frames.name, face, frames.num_read, seconds))
         except KeyboardInterrupt:
             if not frames.is_camera:
                 raise
+    if summary:
+        for row in summary.close(frames.length):
+            show(row)
     return len(numbers)
+
+
+def _check_plot(path: str, num_videos: int) -> None:
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"--plot {path}: expected the name of a file that ends in .png")
+    if num_videos != 1:
+        raise InputError(f"--plot {path}: {num_videos} videos and cameras; give one, since a plot shows one")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise InputError("--plot needs Matplotlib: pip install matplotlib")
+
+
+def _write_plot(path: str, curves: Any, class_names: Sequence[str], title: str) -> None:
+    from fer_tf.artifacts import atomic_path
+    from fer_tf.report import plots
+
+    png = plots.to_png(plots.plot_scores_over_time(curves, class_names, title=printable(title)))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(png)
 
 
 def _with_progress(results: Iterable[_T], say: Callable[[int, float], None]) -> Iterator[_T]:

@@ -22,6 +22,8 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "
 GREY = "#666666"
 WIDTH = 7.5  # inches; with DPI it gives a page's width on a screen
 DPI = 140
+EMOTION_COLOURS = (VERMILION, GREEN, PURPLE, ORANGE, BLUE, SKY, GREY)  # in the order of FER-2013's classes
+MAX_PANELS = 8
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
@@ -253,6 +255,52 @@ def plot_mean_faces(
     """
     captions = [f"{name}\n{quantity(count, 'image')}" for name, count in zip(names, counts, strict=True)]
     return plot_contact_sheet(means, captions, num_columns=min(7, num_columns), title="Mean face by class", ax=ax)
+
+
+def plot_scores_over_time(
+    curves: Mapping[int, tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], *, title: str = "Scores over time"
+) -> Figure:
+    """Plot the scores of a video's faces: a panel for each face, a line for each emotion.
+
+    A line has a gap where its face was not seen for more than a second or three times the usual interval.
+
+    Args:
+        curves: number of a face -> float (n,), rising times in seconds, and float (n, C), scores in [0, 1]. Of more
+            than `MAX_PANELS` faces those with the most points are shown.
+        class_names: C names.
+        title: above the figure.
+    """
+    most = sorted(curves, key=lambda face: -len(curves[face][0]))[:MAX_PANELS]
+    faces = sorted(most)
+    if len(faces) < len(curves):
+        title = f"{title} ({len(faces)} of {len(curves)} faces: those seen longest)"
+    num_rows = max(len(faces), 1)
+    figure = Figure(figsize=(WIDTH, 1.5 + 1.7 * num_rows), layout="constrained")
+    axes = figure.subplots(num_rows, 1, sharex=True, squeeze=False)[:, 0]
+    for ax, face in zip(axes, faces, strict=False):
+        seconds, scores = _with_gaps(*curves[face])
+        for i, name in enumerate(_names(class_names)):
+            colour, style = EMOTION_COLOURS[i % len(EMOTION_COLOURS)], ("-", "--", ":")[i // len(EMOTION_COLOURS) % 3]
+            marker = "o" if len(seconds) < 4 else ""  # a line needs two points
+            ax.plot(seconds, scores[:, i], style, color=colour, label=name, linewidth=1.5, marker=marker, markersize=3)
+        ax.set(ylim=(0, 1), ylabel=f"face {face}\nscore")
+    for ax in axes:
+        ax.grid(alpha=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xlabel("time, s")
+    if faces:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(7, len(labels)), frameon=False, fontsize=9)
+    axes[0].set_title(plain(title), fontsize=11)
+    return figure
+
+
+def _with_gaps(seconds: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add a point that is no number, which breaks a line, after each point that the next one follows late."""
+    intervals = np.diff(seconds)
+    usual = float(np.median(intervals)) if len(intervals) else 0.0
+    late = np.flatnonzero(intervals > max(1.0, 3 * usual)) + 1
+    return np.insert(seconds.astype(float), late, np.nan), np.insert(scores.astype(float), late, np.nan, axis=0)
 
 
 def _axes(ax: Axes | None, *, height: float) -> tuple[Figure, Axes]:
