@@ -114,9 +114,11 @@ def load_dataset(
         check_training_rows(dataset, name)
         if not dataset.has("validation"):
             dataset = with_cut(dataset, name, seed, validation_fraction, by_rows=cut == "rows")
-    if not dataset.has("test"):
+    if not dataset.has("test") and not dataset.unsplit:
         logger.info("%s has no test split: test figures are skipped", dataset.source)
     counts = ", ".join(f"{dataset.counts(split).sum():,} {split}" for split in SPLITS)
+    if dataset.unsplit:
+        counts = f"{len(dataset):,}"
     logger.info("%s: %s images of %d classes", dataset.source, counts, dataset.num_classes)
     if limit:
         dataset = dataset.rows(limited(dataset, limit, seed))
