@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -18,8 +20,8 @@ from fer_tf.data.names import find_class
 from fer_tf.data.recorded import run_config, run_data
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
-from fer_tf.task import split_title
-from fer_tf.text import listed, quantity
+from fer_tf.task import SPLITS, split_title
+from fer_tf.text import listed, printable, quantity
 
 
 def evaluate(
@@ -73,7 +75,7 @@ class MatchedClasses:
 
     Attributes:
         dataset: the rows of the classes that both have, numbered as the model numbers them.
-        left_out: class of the data that the model does not know -> number of its images.
+        left_out: class of the data that the model does not know -> number of its images in the splits that are scored.
         missing: classes of the model of which the data has no image.
     """
 
@@ -95,13 +97,20 @@ class MatchedClasses:
         return "\n".join(texts)
 
 
-def match_classes(dataset: Dataset, class_names: Sequence[str], classes: Sequence[str] | None = None) -> MatchedClasses:
+def match_classes(
+    dataset: Dataset,
+    class_names: Sequence[str],
+    classes: Sequence[str] | None = None,
+    *,
+    splits: Sequence[str] = SPLITS,
+) -> MatchedClasses:
     """Choose the rows of the classes that a model and a data set both have.
 
     Args:
         dataset: any; its classes may be spelt in other ways than the model's.
         class_names: the model's.
         classes: classes to score, in any spelling; all if None.
+        splits: the splits whose left-out images are counted.
 
     Returns:
         These rows, what is left out and what is missing.
@@ -117,7 +126,8 @@ def match_classes(dataset: Dataset, class_names: Sequence[str], classes: Sequenc
         if unknown:
             raise InputError(f"unknown class {unknown[0]!r}: the model knows {', '.join(class_names)}")
     own = [find_class(name, class_names) for name in dataset.class_names]
-    labels = np.array([label_of[name] if name in wanted else -1 for name in map(str, own)], np.int64)[dataset.labels]
+    new_label = np.array([label_of[name] if name is not None and name in wanted else -1 for name in own], np.int64)
+    labels = new_label[dataset.labels]
     chosen = labels >= 0
     if not chosen.any():
         raise InputError(
@@ -125,7 +135,7 @@ def match_classes(dataset: Dataset, class_names: Sequence[str], classes: Sequenc
             f"{', '.join(dataset.class_names)}: no image is of a class that both have"
             + (f" among {', '.join(wanted)}" if classes is not None else "")
         )
-    counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    counts = sum((dataset.counts(split) for split in splits), np.zeros(dataset.num_classes, np.int64))
     left_out = {
         name: int(count)
         for name, count, known in zip(dataset.class_names, counts, own, strict=True)
@@ -248,6 +258,34 @@ def as_test_set(dataset: Dataset) -> Dataset:
     if not dataset.unsplit:
         return dataset
     return dataclasses.replace(dataset, split=np.full(len(dataset), "test", SPLIT_DTYPE), unsplit=False)
+
+
+def predictions_csv(parts: Mapping[str, Dataset], probabilities: Mapping[str, np.ndarray]) -> str:
+    """Format the probabilities of each image as a csv: image, split, label, predicted, and a column for each class.
+
+    Args:
+        parts: split -> its rows; `files` names the images.
+        probabilities: split -> float (n, classes).
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    class_names = next(iter(parts.values())).class_names
+    writer.writerow(["image", "split", "label", "predicted", *class_names])
+    for split, part in parts.items():
+        assert part.files is not None
+        for file, label, row in zip(part.files, part.labels, probabilities[split], strict=True):
+            answer = class_names[int(row.argmax())]
+            writer.writerow(
+                [printable(file), split, class_names[label], answer, *(f"{probability:.6f}" for probability in row)]
+            )
+    return text.getvalue()
+
+
+def with_names(dataset: Dataset) -> Dataset:
+    """Return the data with a name for each image: its path in a folder, or the number of its row, from 1."""
+    if dataset.files is not None:
+        return dataset
+    return dataclasses.replace(dataset, files=np.array([str(row + 1) for row in range(len(dataset))], object))
 
 
 def metrics_section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:

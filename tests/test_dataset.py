@@ -7,6 +7,7 @@ from fer_tf.data import synthetic
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset, save_npz
 from fer_tf.data.recorded import describe_data, run_data
+from fer_tf.data.splits import with_cut
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, canonical_emotion
 
@@ -117,6 +118,20 @@ def test_a_run_of_version_0_1_finds_its_rows_by_its_settings(tmp_path):
     new = dict.fromkeys(("schema_version", "crop", "seed", "validation_fraction"), "left out")
     run = _run(tmp_path, dataset, **new)
     assert run_data(run, Config(seed=3, validation_fraction=0.3)).split.tolist() == dataset.split.tolist()
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_rows_are_cut_as_version_0_1_cut_them(copies):
+    """Frozen from version 0.1: seed 3, a quarter of eight rows of each of two classes."""
+    images = np.repeat(np.arange(16 // copies, dtype=np.uint8), copies)[:, None, None] * np.ones((48, 48), np.uint8)
+    dataset = Dataset(np.arange(16) // 8, np.array(["train"] * 16), ("a", "b"), images=images)
+    by_rows = with_cut(dataset, "x", 3, 0.25, by_rows=True)
+    random = np.random.default_rng(3)
+    expected = [*random.permutation(8)[:2], *(8 + random.permutation(8)[:2])]
+    assert np.flatnonzero(by_rows.split == "validation").tolist() == sorted(expected)
+    by_groups = with_cut(dataset, "x", 3, 0.25)
+    assert (by_groups.split.tolist() == by_rows.split.tolist()) == (copies == 1)
+    assert by_groups.counts("validation").tolist() == [2, 2]
 
 
 def test_data_json_has_its_version_and_room_for_the_crop_policy(few_faces):

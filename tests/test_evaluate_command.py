@@ -1,5 +1,6 @@
 """`evaluate` from its arguments to text, metrics.json and exit status; most of it with a stand-in for the model."""
 
+import csv
 import dataclasses
 import json
 import zipfile
@@ -233,7 +234,7 @@ def test_classes_that_the_model_does_not_know_are_left_out(tmp_path, capsys, ope
     model = write_model(tmp_path / "a.keras")
     assert main(["--model", str(model), "--data", str(tmp_path / "faces.npz"), "--split", "test"]) == 0
     out = capsys.readouterr().out
-    assert "Skipping images of classes the model does not have: 30 images of angry." in out
+    assert "Skipping images of classes the model does not have: 10 images of angry." in out
     assert "test: 30 images" in out
 
 
@@ -271,6 +272,27 @@ def test_classes_choose_what_is_scored(tmp_path, capsys, opened):
     assert "macro-F1 is the mean over the other 2" in capsys.readouterr().out
     argv = ["--model", tmp_path / "a.keras", "--data", tmp_path / "faces.npz", "--classes", "happy,bored"]
     assert "unknown class 'bored': the model knows happy, sad, neutral" in failure(capsys, *argv)
+
+
+def test_some_classes_leave_the_runs_figures_alone(tmp_path, capsys, opened):
+    run = make_run(tmp_path)
+    write_json(run.metrics, {"keras": {"test": {"accuracy": 0.5}}})
+    assert main(["--run", str(run.path), "--classes", "happy,sad"]) == 0
+    assert read_json(run.metrics) == {"keras": {"test": {"accuracy": 0.5}}}
+
+
+def test_predictions_are_written_image_by_image(tmp_path, opened):
+    save_npz(make_dataset(("validation", "test"), class_names=("angry", *NAMES)), tmp_path / "faces.npz")
+    data = load_dataset(tmp_path / "faces.npz", training=False)
+    argv = ["--model", write_model(tmp_path / "a.keras"), "--data", tmp_path / "faces.npz"]
+    assert main([*map(str, argv), "--predictions", str(tmp_path / "p.csv")]) == 0
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60 and list(rows[0]) == ["image", "split", "label", "predicted", *NAMES]
+    for row in rows:  # the number of the row as it stands in the file
+        place = int(row["image"]) - 1
+        assert (row["split"], row["label"]) == (data.split[place], data.class_names[data.labels[place]])
+        assert float(row[row["predicted"]]) == max(float(row[name]) for name in NAMES)
 
 
 class TestBadInput:

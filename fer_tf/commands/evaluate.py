@@ -39,13 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tta", action="store_true", help="also average over mirrored and shifted views of each image")
     parser.add_argument("--against", metavar="FILE", help="a second model, compared on the same images")
+    parser.add_argument("--predictions", metavar="CSV", help="write each image's label and probabilities to this file")
     parser.add_argument("--output", metavar="JSON", help="write the figures to this file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, print, and keep the figures where they belong."""
     from fer_tf import scoring
-    from fer_tf.artifacts import RunDirectory, read_json, read_metadata, write_json
+    from fer_tf.artifacts import RunDirectory, check_writable, read_json, read_metadata, write_json, write_text
     from fer_tf.inference import open_model
     from fer_tf.machine import start_keras
 
@@ -57,18 +58,24 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
     # Bad data is refused before TensorFlow is imported.
     data, is_of_run = scoring.load_data(args.data, directory, metadata, **reading_arguments(args))
-    matched = scoring.match_classes(data, metadata["class_names"], args.classes)
+    if args.predictions:
+        check_writable(args.predictions)
+        data = scoring.with_names(data)
+    splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
+    matched = scoring.match_classes(data, metadata["class_names"], args.classes, splits=splits)
     data = matched.dataset
+    splits = args.split or [split for split in splits if data.has(split)] or splits
     if text := matched.text():
         print(text + "\n")
-    splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
     parts = {split: data.take(split).decoded() for split in splits}
     if not args.split and not data.has("test"):
         print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
     own = directory if directory and path.parent.resolve() == directory.path.resolve() else None
     bundle = own if own and own.is_bundle else None
-    kept_in = own if is_of_run and not bundle else None
+    kept_in = (
+        own if is_of_run and not bundle and args.classes is None else None
+    )  # some classes are not the run's figures
     known = bundle or kept_in
     metrics = read_json(known.metrics) if known and known.metrics.is_file() else {}
     section = scoring.metrics_section(metrics, path)
@@ -79,13 +86,14 @@ def run(args: argparse.Namespace) -> int:
     other = open_model(other_path) if other_path else None
     hashes = directory.read_train_hashes() if directory else None
     figures: dict[str, Any] = {}
+    answers: dict[str, np.ndarray] = {}
     for split, part in parts.items():
-        figures[split], probabilities = scoring.score_model(
+        figures[split], answers[split] = scoring.score_model(
             predictor, part, split, hashes, tta=args.tta, missing=matched.missing
         )
         print(_split_text(figures[split], part, split, path.name))
         if other and other_path:
-            figures[split]["comparison"] = _compare(probabilities, other, part, path, other_path)
+            figures[split]["comparison"] = _compare(answers[split], other, part, path, other_path)
 
     if kept_in:
         section.update(figures)
@@ -97,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
         about = {"model": path.name, "data": data.source, "data_sha256": data.sha256, "synthetic": data.synthetic}
         write_json(args.output, {**about, "splits": figures})
         print(f"Wrote {args.output}")
+    if args.predictions:
+        write_text(args.predictions, scoring.predictions_csv(parts, answers))
+        print(f"Wrote {args.predictions}")
     return 0
 
 
