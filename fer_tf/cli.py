@@ -19,6 +19,7 @@ COMMANDS = {
     "export_tflite": "write a quantised .tflite of a trained model",
     "export_onnx": "write a float32 .onnx of a trained model",
     "predict": "rank the emotions of the faces in pictures and videos",
+    "classify": "classify millions of pictures into Parquet",
     "explore": "audit a data set: balance, duplicates, blanks",
     "prepare": "write any readable data set as one .npz file",
     "report": "write the training report of a run",
@@ -29,6 +30,8 @@ COMMANDS = {
 # Any other missing module is part of `train`.
 _EXTRA_OF_MODULE = {
     "cv2": "faces",
+    "fsspec": "batch",
+    "pyarrow": "batch",
     "jax": "jax",
     "onnx": "onnx",
     "onnxruntime": "onnx",

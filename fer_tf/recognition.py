@@ -101,7 +101,7 @@ class Recognizer:
             "min_score": min_face_score,
             "min_size": min_face_size,
         }
-        self._min_side = round(DETECT_SIDES * detect_side)  # that a JPEG keeps when it is decoded
+        self.min_side = round(DETECT_SIDES * detect_side)  # that a JPEG keeps when it is decoded
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ class Recognizer:
         several: list[str] = []
 
         def recognize(photo: Photo) -> list[Face]:
-            picture = as_picture(photo, min_side=self._min_side)
+            picture = as_picture(photo, min_side=self.min_side)
             if picture.is_first_of_several:
                 several.append(str(photo))
             return self._recognize(picture)
@@ -137,8 +137,12 @@ class Recognizer:
         say_first_frames(several)
         return found
 
+    def find_faces(self, picture: faces.Picture) -> list[faces.Face]:
+        """Find the faces of a picture and their crops, by this recogniser's settings; they are not classified."""
+        return faces.find_faces(picture.image, size=picture.size, **self._find)
+
     def _recognize(self, picture: faces.Picture) -> list[Face]:
-        found = faces.find_faces(picture.image, size=picture.size, **self._find)
+        found = self.find_faces(picture)
         ranked = self.classifier.classify(_crops(found)) if found else []
         return [
             Face(face.box, face.score, face.landmarks, emotions, number)
@@ -162,7 +166,7 @@ class Recognizer:
         return found
 
     def _recognize_file(self, path: Path, annotated: Path | None) -> tuple[list[Face], bool]:
-        picture = read_picture(path, min_side=self._min_side)
+        picture = read_picture(path, min_side=self.min_side)
         found = self._recognize(picture)
         if annotated and found:
             here = [dataclasses.replace(x, box=scaled(x.box, picture.size, picture.image.size)) for x in found]

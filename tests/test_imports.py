@@ -98,7 +98,18 @@ def test_commands_do_not_import_one_another(module):
 
 
 def test_every_module_has_its_place():
-    places = {*GROUND, *STAGES, "commands", "cli", "__init__", "__main__", "experiment", "scoring", "recognition"}
+    places = {
+        *GROUND,
+        *STAGES,
+        "commands",
+        "cli",
+        "__init__",
+        "__main__",
+        "experiment",
+        "scoring",
+        "recognition",
+        "batch",
+    }
     assert {_stage(module) for module in MODULES} <= places
 
 

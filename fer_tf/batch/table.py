@@ -1,0 +1,161 @@
+"""Classifies one Arrow table of pictures: the function that every engine calls."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from fer_tf import artifacts
+from fer_tf.errors import InputError
+from fer_tf.faces import Face
+from fer_tf.faces.kinds import PICTURE_FORMATS, kind_of
+from fer_tf.faces.pictures import decode_picture
+from fer_tf.recognition import Recognizer
+from fer_tf.task import IMAGE_SIZE
+from fer_tf.text import printable
+
+KEY = "key"
+IMAGE = "image"
+_NUM_PIXELS = IMAGE_SIZE**2
+# Plain lists, no fixed-size ones: Spark refuses those.
+RESULTS = pa.schema(
+    [
+        ("face", pa.int32()),
+        ("box", pa.list_(pa.int32())),
+        ("face_score", pa.float32()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("top", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+
+
+def classify_table(
+    table: pa.Table, *, model: str | os.PathLike[str] | None = None, num_threads: int = 1, **settings: Any
+) -> pa.Table:
+    """Find and classify the faces in a table of pictures.
+
+    The model is opened once a process, so that an engine may call this for each of its batches.
+
+    Args:
+        table: with the columns `key` (text) and `image`, and any others, which are carried along. An image is the bytes
+            of a picture file, a struct with such `bytes`, or 2,304 grey values (as bytes or as a list of uint8), row by
+            row, which are taken as one face.
+        model: a .tflite, .keras or .onnx that fer_tf wrote; the model that ships with fer_tf if None.
+        num_threads: crops that a .tflite works on at the same time.
+        settings: further arguments of `Recognizer`, such as `faces="whole"`.
+
+    Returns:
+        A row for each face, in the order of the pictures: the columns of `table` except `image`, then `face` (from 1),
+        `box` (left, top, width, height in pixels), `face_score`, `probabilities` (in the order of the model's classes),
+        `top` and `error`. A picture without a face, or one that cannot be read, has one row, whose `face` is null.
+
+    Raises:
+        InputError: if a column is missing or holds something else, or for a model that cannot be opened.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from fer_tf.batch import classify_table
+        >>> crops = fer_tf.load_dataset(limit=3).take("test").decoded().images
+        >>> rows = classify_table(pa.table({"key": ["a", "b", "c"], "image": [crop.tobytes() for crop in crops]}))
+        >>> rows["key"].to_pylist(), len(rows["probabilities"][0])
+        (['a', 'b', 'c'], 7)
+    """
+    for name in (KEY, IMAGE):
+        if name not in table.column_names:
+            raise InputError(f"the table has the columns {', '.join(table.column_names)}: expected {KEY} and {IMAGE}")
+    recognizer = _recognizer(None if model is None else os.fspath(model), num_threads, tuple(sorted(settings.items())))
+    rows: list[int] = []
+    found: list[Face | None] = []
+    errors: list[str | None] = []
+    for row, image in enumerate(_contents(table[IMAGE])):
+        faces, error = _faces_of(image, recognizer)
+        rows += [row] * max(1, len(faces))
+        found += faces or [None]
+        errors += [error] * max(1, len(faces))
+    return _table(table.drop_columns([IMAGE]), rows, found, errors, recognizer)
+
+
+@functools.lru_cache(maxsize=2)
+def _recognizer(model: str | None, num_threads: int, settings: tuple[tuple[str, Any], ...]) -> Recognizer:
+    return Recognizer(model, num_threads=num_threads, **dict(settings))
+
+
+def _contents(column: pa.ChunkedArray) -> Iterable[bytes | None]:
+    """The bytes of each picture; None where the table has none."""
+    kind = column.type
+    if pa.types.is_struct(kind) and "bytes" in [kind.field(index).name for index in range(kind.num_fields)]:
+        column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks], type=kind.field("bytes").type)
+        kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return (value.as_py() for value in column)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if is_list and kind.value_type == pa.uint8():
+        return (None if not value.is_valid else value.values.to_numpy().tobytes() for value in column)
+    raise InputError(
+        f"the images are of the type {kind}: expected the bytes of picture files, or {_NUM_PIXELS:,} grey values as "
+        "bytes or as a list of uint8"
+    )
+
+
+def _faces_of(image: bytes | None, recognizer: Recognizer) -> tuple[list[Face], str | None]:
+    if image is None:
+        return [], "no picture"
+    is_grey = len(image) == _NUM_PIXELS
+    if not is_grey or kind_of(image[:256]) in PICTURE_FORMATS:
+        try:
+            return recognizer.find_faces(decode_picture(image, "picture", min_side=recognizer.min_side)), None
+        except InputError as error:
+            if not is_grey:  # grey values may begin like a JPEG by chance
+                return [], printable(str(error))
+    crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
+    return [Face((0, 0, IMAGE_SIZE, IMAGE_SIZE), crop)], None
+
+
+def _table(
+    carried: pa.Table,
+    rows: Sequence[int],
+    found: Sequence[Face | None],
+    errors: Sequence[str | None],
+    model: Recognizer,
+) -> pa.Table:
+    crops = [face.crop for face in found if face is not None]
+    answers = iter(model.classifier.predict(np.stack(crops)) if crops else [])
+    probabilities = [None if face is None else next(answers) for face in found]
+    numbers: list[int | None] = []
+    for index, face in enumerate(found):
+        before = numbers[-1] if index and rows[index] == rows[index - 1] else 0
+        numbers.append(None if face is None else (before or 0) + 1)
+    names = model.class_names
+    columns: dict[str, Any] = {
+        "face": numbers,
+        "box": [None if face is None else list(face.box) for face in found],
+        "face_score": [None if face is None else face.score for face in found],
+        "probabilities": probabilities,
+        "top": [None if scores is None else names[int(scores.argmax())] for scores in probabilities],
+        "error": errors,
+    }
+    table = carried.take(pa.array(rows, pa.int64()))
+    for field in RESULTS:
+        table = table.append_column(field, pa.array(columns[field.name], field.type))
+    return table
+
+
+def model_sha256(model: str | os.PathLike[str] | None) -> str:
+    """Return the SHA-256 of a model's file; of the model that ships if None.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    path = Path(artifacts.shipped_model(".tflite") if model is None else model)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read the model {path}: {error.strerror}") from error

@@ -1,0 +1,69 @@
+"""Classifies the faces of many pictures: a folder, Parquet files or WebDataset tars, written as Parquet parts.
+
+SOURCE and DESTINATION are local paths or addresses of fsspec (s3://bucket/faces, with the package that fsspec names for
+it). In Parquet the pictures are encoded files or 2,304 grey values; the usual names of the column are tried. Each part
+is written whole or not at all: the same command goes on where a killed one was. A picture that cannot be read becomes a
+row with its error. The rows: key, face, box, face_score, probabilities, top, error, and the columns of --keep.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from fer_tf.cli import run_command
+from fer_tf.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", metavar="SOURCE", help="folder of pictures, .parquet, .tar, or a folder of these")
+    parser.add_argument("destination", metavar="DESTINATION", help="folder for the Parquet parts")
+    parser.add_argument("--model", metavar="FILE", help="a .tflite, .keras or .onnx (default: the shipped model)")
+    parser.add_argument("--column", metavar="NAME", help="of Parquet: the column of the pictures")
+    parser.add_argument("--key", metavar="NAME", help="of Parquet: the column of the keys (default: file and row)")
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="columns to carry along; of tars: suffixes of members, such as cls",
+    )
+    parser.add_argument("--faces", choices=("auto", "detect", "whole"), default="auto", help="as in predict (auto)")
+    parser.add_argument("--rows-per-part", type=int, default=10_000, metavar="N", help="pictures a part (%(default)s)")
+    parser.add_argument(
+        "--shard", default="0/1", metavar="I/N", help="make every Nth part only, from part I on (%(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify; print the counts and the keys of the pictures that could not be read."""
+    from fer_tf.batch.local import classify, describe
+
+    summary = classify(
+        args.source,
+        args.destination,
+        model=args.model,
+        column=args.column,
+        key=args.key,
+        keep=args.keep,
+        shard=_shard(args.shard),
+        rows_per_part=args.rows_per_part,
+        num_threads=args.threads,
+        faces=args.faces,
+    )
+    print("\n".join(describe(summary)))
+    return 0
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, number = text.partition("/")
+    if not (index.isdecimal() and number.isdecimal()):
+        raise InputError(f"--shard {text}: expected two numbers, such as 0/4 for the first of four")
+    return int(index), int(number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run_command("classify", __doc__ or "", add_arguments, run, argv)
