@@ -242,7 +242,7 @@ def load_data(
         return run_data(run, run_config(run)), True
     data = load_dataset(path, **reading, training=False)
     if run and data.sha256 == read_json(run.data).get("sha256"):
-        return run_data(run, run_config(run), path), True
+        return run_data(run, run_config(run), path, same=True), True
     if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
         # Recreate the training split so that training images are not scored.
         config = metadata.get("config", {})

@@ -96,8 +96,18 @@ def test_numbers_are_never_guessed(tmp_path, given_names, expected):
     dataset = load_dataset(tmp_path / "d", class_names=given_names.split(","))
     ones = np.array([path.split("/")[1] == "1" for path in dataset.files])
     assert {dataset.class_names[label] for label in dataset.labels[ones]} == {expected}
-    with pytest.raises(InputError, match="no class folder is; leave it out"):
-        load_dataset(write_faces(tmp_path / "e", "train/a", "train/b"), class_names=["fer2013"])
+
+
+def test_class_names_change_nothing_where_no_class_is_a_number(tmp_path, log):
+    dataset = load_dataset(write_faces(tmp_path / "d", "train/a", "train/b"), class_names=["fer2013"])
+    assert dataset.class_names == ("a", "b") and "so --class-names changes nothing" in log.text
+
+
+def test_numbers_beside_names_are_named_alone(tmp_path):
+    root = write_faces(tmp_path / "d", "train/07", "train/happy", "train/stray")
+    with pytest.raises(InputError, match=r"only numbers \(07\)"):
+        load_dataset(root)
+    assert load_dataset(root, class_names=["rafdb"]).class_names == ("happy", "neutral", "stray")
 
 
 # --- Layouts ---
@@ -114,7 +124,7 @@ plain = st.sampled_from(["happy", "sad", "Für", "s1", "bored", "x.y", "喜び"]
 @given(
     st.dictionaries(st.sampled_from(SPLITS), st.integers(0, 2), min_size=1),
     st.sets(plain, min_size=1, max_size=3),
-    st.lists(plain, max_size=2),
+    st.lists(st.sampled_from(["archive", "fer 2013", "Für"]), max_size=2),
     st.lists(plain, max_size=2),
     st.booleans(),
 )
@@ -139,6 +149,29 @@ def test_every_picture_is_read_or_left_out_once(pictures):
     layout = arrange(pictures)
     seen = [row[0] for row in layout.rows] + [path for paths in layout.left_out.values() for path in paths]
     assert sorted(seen) == sorted("/".join(parts) for parts in pictures)
+
+
+@pytest.mark.parametrize("around", ["", "archive/fer/"])
+@pytest.mark.parametrize("form", ["{split}/{name}", "{name}/{split}"])
+def test_stray_pictures_do_not_hide_the_splits(tmp_path, around, form, log):
+    folders = [form.format(split=split, name=name) for split in ("train", "test") for name in ("happy", "sad")]
+    write_faces(tmp_path / "d", *(around + folder for folder in folders))
+    write_faces(tmp_path / "d", around or ".", count=1, pattern="cover.png")
+    dataset = load_dataset(tmp_path / "d")
+    assert dataset.class_names == ("happy", "sad") and dataset.counts("test").tolist() == [4, 4]
+    assert sum(dataset.left_out.values()) == 1 and "cover.png" in log.text
+
+
+def test_folders_below_a_single_emotion_are_no_classes(tmp_path):
+    with pytest.raises(InputError, match=r"1 classes \('happy'\); expected at least two"):
+        load_dataset(write_faces(tmp_path / "d", "happiness/person1", "happiness/person2"))
+
+
+def test_a_class_of_two_pictures_is_named(tmp_path, log):
+    write_faces(tmp_path / "d", "happy", "sad", count=9)
+    write_faces(tmp_path / "d", "fear", count=2, start=1)
+    assert counts(load_dataset(tmp_path / "d"))["test"] == [0, 1, 1]
+    assert "fear: too few images or people for one in test" in log.text
 
 
 def test_folders_below_a_class_belong_to_it(tmp_path):

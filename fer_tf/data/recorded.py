@@ -66,7 +66,7 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
         seed=description.get("seed", config.seed),
         validation_fraction=description.get("validation_fraction", config.validation_fraction),
         class_names=description.get("numbering"),
-        subjects=description.get("subjects"),
+        subjects=description.get("subjects") if own or same else None,
         skip_broken=bool(description.get("skip_broken")),
         cut=description.get("cut", "rows"),  # version 0.1 recorded none and cut row by row
     )

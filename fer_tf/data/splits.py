@@ -89,6 +89,11 @@ def with_cut(dataset: Dataset, name: str, seed: int, fraction: float, *, by_rows
             f"{total:,}",
             seed,
         )
+    for part, count in cut.items():
+        held = np.bincount(dataset.labels[split == part], minlength=dataset.num_classes)
+        if count and not held.all():
+            missing = [own for own, number in zip(dataset.class_names, held, strict=True) if not number]
+            logger.warning("%s: %s: too few images or people for one in %s", name, ", ".join(missing), part)
     if not by_rows:
         _say_whether_people_are_apart(dataset)
     return dataclasses.replace(dataset, split=split, unsplit=False)

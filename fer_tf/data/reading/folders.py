@@ -22,7 +22,7 @@ from PIL import Image
 
 from fer_tf.artifacts import atomic_path, cached_crops, left_out_list, write_text
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
-from fer_tf.data.names import is_number, merge_names, merged_text, names_of_numbers, split_of
+from fer_tf.data.names import emotion_of, is_number, merge_names, merged_text, names_of_numbers, split_of
 from fer_tf.data.reading.checks import MAX_ROWS, check_class_names
 from fer_tf.errors import InputError
 from fer_tf.faces.kinds import is_hidden, is_meant_as_picture, skipped_kinds
@@ -174,12 +174,11 @@ def arrange(pictures: Sequence[Parts]) -> Layout:
     Returns:
         Each picture is in `rows` or in `left_out`, once. Folders of splits stand at the top (train/happy/1.png), or
         below every class (happy/train/1.png), or nowhere (happy/1.png). A single folder around all of them is no
-        class. Folders below a class belong to it.
+        class, unless it is named after an emotion. Folders below a class belong to it.
     """
     depth = 0
-    while len({parts[depth] for parts in pictures if len(parts) > depth + 2}) == 1:
-        top = next(parts[depth] for parts in pictures if len(parts) > depth + 2)
-        if split_of(top) or not all(len(parts) > depth + 2 and parts[depth] == top for parts in pictures):
+    while len(tops := {parts[depth] for parts in pictures if len(parts) > depth + 1}) == 1:
+        if split_of(*tops) or emotion_of(*tops) or all(len(parts) <= depth + 2 for parts in pictures):
             break
         depth += 1
     rows: list[tuple[str, str, str]] = []
@@ -187,19 +186,23 @@ def arrange(pictures: Sequence[Parts]) -> Layout:
     left_out: dict[str, list[str]] = {}
     inner = [parts[depth:] for parts in pictures]
     has_splits = any(len(parts) > 1 and split_of(parts[0]) for parts in inner)
-    split_below = not has_splits and bool(inner) and all(len(parts) > 2 and split_of(parts[1]) for parts in inner)
+    below = [len(parts) > 2 and split_of(parts[1]) is not None for parts in inner if len(parts) > 1]
+    split_below = not has_splits and bool(below) and 2 * sum(below) >= len(below)
     for whole, parts in zip(pictures, inner, strict=True):
         relative = "/".join(whole)
-        split, folder = "train", parts[0]
+        split, folder = "train", "".join(parts[:1])
         if has_splits:
-            if len(parts) == 1 or not (split_name := split_of(parts[0])):
+            if len(parts) < 2 or not (split_name := split_of(parts[0])):
                 left_out.setdefault("in no folder of a split", []).append(relative)
                 continue
             split, folder = split_name, parts[1]
             parts = parts[1:]
-        elif split_below:
-            split = str(split_of(parts[1]))
-        if len(parts) == 1:
+        elif split_below and len(parts) > 1:
+            if len(parts) == 2 or not (split_name := split_of(parts[1])):
+                left_out.setdefault("in no folder of a split", []).append(relative)
+                continue
+            split = split_name
+        if len(parts) < 2:
             left_out.setdefault("in no folder of a class", []).append(relative)
             continue
         if has_splits:
@@ -235,9 +238,7 @@ def _classes(
     folders = list(dict.fromkeys(folder for _, _, folder in by_split))
     numbers = [folder for folder in folders if is_number(folder)]
     if class_names is not None and not numbers:
-        raise InputError(
-            f"{name}: --class-names names classes that are only numbers, and no class folder is; leave it out"
-        )
+        logger.info("%s: no class folder is only a number, so --class-names changes nothing", name)
     name_of = names_of_numbers(numbers, class_names, name) if numbers else {}
     merged, class_of = merge_names(name_of.get(folder, folder) for folder in folders)
     check_class_names(merged, name)
@@ -286,12 +287,12 @@ def _say_layout(found: _Found, layout: Layout, class_of: Mapping[str, str], name
     beside = Counter(
         path.partition("/")[0] for path in layout.left_out.get("in no folder of a split", ()) if "/" in path
     )
-    if beside:
+    if beside and layout.split_folders:
         neighbours = listed([f"{shown(folder)} ({quantity(count, 'picture')})" for folder, count in beside.items()])
         logger.warning(
             "%s: not read beside %s: %s; name a folder train, validation or test to have it read",
             name,
-            listed([f"{folder}/" for folders in layout.split_folders.values() for folder in folders] or ["the splits"]),
+            listed([f"{folder}/" for folders in layout.split_folders.values() for folder in folders]),
             neighbours,
         )
 
