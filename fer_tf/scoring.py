@@ -129,7 +129,7 @@ def match_classes(
     new_label = np.array([label_of[name] if name is not None and name in wanted else -1 for name in own], np.int64)
     labels = new_label[dataset.labels]
     chosen = labels >= 0
-    if not chosen.any():
+    if len(dataset) and not chosen.any():
         raise InputError(
             f"the model knows {', '.join(class_names)}; {dataset.source or 'the data'} has "
             f"{', '.join(dataset.class_names)}: no image is of a class that both have"
@@ -141,8 +141,8 @@ def match_classes(
         for name, count, known in zip(dataset.class_names, counts, own, strict=True)
         if count and known is None
     }
-    missing = [name for name, count in zip(class_names, np.bincount(labels[chosen]), strict=False) if not count]
-    missing += list(class_names[int(labels.max()) + 1 :])
+    held = np.bincount(labels[chosen], minlength=len(class_names))
+    missing = [name for name, count in zip(class_names, held, strict=True) if not count]
     if dataset.class_names == tuple(class_names) and chosen.all():
         return MatchedClasses(dataset, left_out, missing)
     rows = dataset.rows(chosen)
