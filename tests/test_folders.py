@@ -229,6 +229,15 @@ def test_people_stay_together(tmp_path, form, log):
     assert "12 people, each in one split" in log.text and "may stand in several" not in log.text
 
 
+def test_people_in_several_splits_of_the_source_are_named(tmp_path, log):
+    for split, people in (("train", "ABC"), ("test", "CD")):
+        for person in people:
+            folders = (f"{split}/happy", f"{split}/sad")
+            write_faces(tmp_path / "d", *folders, pattern=f"K{person}.HA{{n}}.5.png", start=ord(person))
+    load_dataset(tmp_path / "d")
+    assert "1 of 4 people stand in several of its splits ('KC')" in log.text
+
+
 @pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("nobody", "is found in no path")])
 def test_subjects_that_find_nobody_are_refused(tmp_path, pattern, message):
     with pytest.raises(InputError, match=message):
@@ -391,7 +400,7 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
     assert explore.main(["--data", str(root), "--skip-broken"]) == 0
     out = capsys.readouterr().out
     assert "the files were 48x48 grey (16)" in out
-    assert "  read: train from train/, test from test/\n  read as crops\n" in out
+    assert "  read: train from train/, test from test/\n  taken as crops\n" in out
     assert "left out: 2 that cannot be read; 3 in no folder of a split; 1 that are no pictures: 1 .txt\n" in out
 
 

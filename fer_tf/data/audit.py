@@ -154,7 +154,7 @@ def read_text(read: dict[str, Any]) -> list[str]:
             lines.append("read: class folders without splits (train cuts validation and test from them)")
     if read.get("faces"):
         kinds = {"whole": "as crops", "detect": "as photographs, of each the most prominent face"}
-        lines.append(f"read {kinds.get(read['faces'], read['faces'])}")
+        lines.append(f"taken {kinds.get(read['faces'], read['faces'])}")
     if read.get("left_out"):
         lines.append(f"left out: {'; '.join(f'{count:,} {reason}' for reason, count in read['left_out'].items())}")
     return lines

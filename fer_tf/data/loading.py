@@ -11,7 +11,7 @@ from pathlib import Path
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading import read
 from fer_tf.data.reading.npz import save_npz
-from fer_tf.data.splits import check_training_rows, limited, select_classes, with_cut
+from fer_tf.data.splits import check_training_rows, limited, select_classes, warn_of_shared_people, with_cut
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
@@ -112,6 +112,7 @@ def load_dataset(
         raise InputError(f"{name}: no row of the classes {', '.join(dataset.class_names)}; name others in --classes")
     if training:
         check_training_rows(dataset, name)
+        warn_of_shared_people(dataset)
         if not dataset.has("validation"):
             dataset = with_cut(dataset, name, seed, validation_fraction, by_rows=cut == "rows")
     if not dataset.has("test") and not dataset.unsplit:

@@ -13,6 +13,7 @@ from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.names import find_class
 from fer_tf.errors import InputError
 from fer_tf.task import SPLITS
+from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,26 @@ def _say_whether_people_are_apart(dataset: Dataset) -> None:
             "%s: nothing tells the person of %s images: one person may stand in several splits",
             dataset.source,
             f"{len(dataset) - len(known):,}",
+        )
+
+
+def warn_of_shared_people(dataset: Dataset) -> None:
+    """Warn if one person stands in several of the splits that the source itself names."""
+    if dataset.subjects is None or dataset.unsplit:
+        return
+    splits_of: dict[str, set[str]] = {}
+    for subject, split in zip(dataset.subjects, dataset.split, strict=True):
+        if subject:
+            splits_of.setdefault(subject, set()).add(str(split))
+    shared = sorted(subject for subject, splits in splits_of.items() if len(splits) > 1)
+    if shared:
+        some = ", ".join(map(shown, shared[:3])) + (", ..." if len(shared) > 3 else "")
+        logger.warning(
+            "%s: %s of %s people stand in several of its splits (%s): the test figures are too good for new people",
+            dataset.source,
+            f"{len(shared):,}",
+            f"{len(splits_of):,}",
+            some,
         )
 
 
