@@ -14,6 +14,7 @@ from PIL import Image
 from fer_tf.commands import predict
 from fer_tf.errors import InputError
 from fer_tf.faces import tracking, video
+from fer_tf.faces.containers import read_container
 from fer_tf.faces.inputs import find_inputs
 from fer_tf.recognition import Face, Recognizer
 from fer_tf.report import plots
@@ -190,6 +191,27 @@ def test_a_file_that_ends_early_says_how_much_was_read(tmp_path, suffix):
     assert source.length < 1.7
 
 
+@pytest.mark.parametrize("suffix", [".webm", ".wmv", ".ts"])
+def test_a_file_without_a_duration_that_ends_early(tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    if suffix == ".webm":
+        browser_recording(path, STEADY, duration=False)
+        data = path.read_bytes()
+        for name in (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"):  # Segment and Cluster, as a browser streams them
+            at = data.index(name) + 4
+            length = 9 - data[at].bit_length()
+            data = data[:at] + ((1 << 7 * length + 1) - 1).to_bytes(length) + data[at + length :]
+        path.write_bytes(data[: data.rindex(b"\x1c\x53\xbb\x6b")])  # a stream has no Cues
+    else:
+        compose(path)
+    assert read(path)[0].problem is None
+    source, found = read(_cut(path, 0.45))
+    assert 5 < len(found) < 40
+    assert source.problem.startswith(
+        f"{path}: {len(found)} frames could be read, up to {source.seconds:.2f} s; the file"
+    )
+
+
 def test_a_gif_that_ends_early(tmp_path):
     pictures = [Image.fromarray(numbered(number)) for number in range(12)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[40, 200, 90] * 4)
@@ -237,17 +259,17 @@ def _cut_samples(path):
     return path
 
 
-def test_crafted_indexes_of_an_mp4_do_no_harm(tmp_path):
-    from fer_tf.faces.containers import read_container
-
-    data = compose(tmp_path / "clip.mp4").read_bytes()
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".wmv"])
+def test_a_crafted_structure_does_no_harm(tmp_path, suffix):
+    data = compose(tmp_path / f"clip{suffix}").read_bytes()
     rng = np.random.default_rng(0)
-    for _ in range(300):
+    for _ in range(200):
         changed = bytearray(data)
-        for place in rng.integers(len(data) - 900, len(data), 8):
+        places = rng.integers(len(data) - 900, len(data), 8) if suffix == ".mp4" else rng.integers(4, 600, 8)
+        for place in places:
             changed[place] = rng.integers(256)
-        (tmp_path / "changed.mp4").write_bytes(changed)
-        read_container(tmp_path / "changed.mp4")
+        (tmp_path / "changed").write_bytes(changed)
+        read_container(tmp_path / "changed")
     for start in (b"", b"GIF8", b"\0\0\0\0ftyp", b"\0\0\0\1moov", b"\0\0\0\x08moov" * 9):
         (tmp_path / "odd").write_bytes(start)
         read_container(tmp_path / "odd")

@@ -7,6 +7,10 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
+_MOST_ASF_HEADER_BYTES = 1 << 20
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MATROSKA_LEVELS = (b"\x18S\x80g", b"\x1fC\xb6u")  # Segment and Cluster
+_MOST_ELEMENTS = 1_000_000  # three hours of a recording; bounds the time for a crafted file
 _MOST_HEADER_BYTES = 64 << 20  # of an MP4's index: some hours of video; a longer one is not looked into
 
 
@@ -18,7 +22,7 @@ class Container:
         counts_frames: True if the file stores its number of frames (AVI, MP4 and its relatives).
         is_avi: True for an AVI, whose frames have no times of their own.
         shown_seconds: how much of the video track an MP4 shows; 0 if it shows all or does not say.
-        ends_early: True if the last bytes, which the format demands, are missing.
+        ends_early: True if the structure says that the file goes on beyond its last byte.
     """
 
     counts_frames: bool = False
@@ -39,9 +43,59 @@ def read_container(path: str | os.PathLike[str]) -> Container:
             if start[:4] == b"GIF8":
                 file.seek(-1, os.SEEK_END)
                 return Container(ends_early=file.read(1) not in b";\0")  # some writers pad the file with zeros
+            if start[:4] == b"\x1aE\xdf\xa3":
+                return Container(ends_early=_is_cut_matroska(file))
+            if start[:8] == b"0&\xb2u\x8ef\xcf\x11":
+                return Container(ends_early=_is_cut_asf(file))
+            for packet_size, sync in ((188, 0), (192, 4)):  # MPEG-TS is a row of packets
+                if start[sync : sync + 1] == b"G" and _byte_at(file, packet_size + sync) == b"G":
+                    return Container(ends_early=file.seek(0, os.SEEK_END) % packet_size != 0)
     except (OSError, ValueError, IndexError):
         pass
     return Container()
+
+
+def _byte_at(file: BinaryIO, position: int) -> bytes:
+    file.seek(position)
+    return file.read(1)
+
+
+def _is_cut_asf(file: BinaryIO) -> bool:
+    """Compare the length of a Windows Media file with the one in its File Properties Object (ASF, 3.2)."""
+    file.seek(0)
+    head = file.read(_MOST_ASF_HEADER_BYTES)
+    at = head.find(_ASF_FILE_PROPERTIES)
+    return at >= 0 and int.from_bytes(head[at + 40 : at + 48], "little") > file.seek(0, os.SEEK_END)
+
+
+def _is_cut_matroska(file: BinaryIO) -> bool:
+    """Tell whether an element of a Matroska or WebM file reaches beyond its end (RFC 8794, 6).
+
+    A recording of a browser has segments and clusters of unknown size, so the elements in them are gone through.
+    """
+    position, end = 0, file.seek(0, os.SEEK_END)
+    for _ in range(_MOST_ELEMENTS):
+        if position >= end:
+            break
+        file.seek(position)
+        head = file.read(12)
+        id_length = size_at = 9 - head[0].bit_length()
+        if id_length > 4:  # no element: the file is damaged, which its frames will show
+            return False
+        if size_at >= len(head):
+            return True
+        size_length = 9 - head[size_at].bit_length()
+        if size_length > 8:
+            return False
+        bits = 7 * size_length
+        size = int.from_bytes(head[size_at : size_at + size_length]) & (1 << bits) - 1
+        position += id_length + size_length
+        if size == (1 << bits) - 1:  # unknown: go into it
+            if head[:id_length] not in _MATROSKA_LEVELS:
+                return False
+        else:
+            position += size
+    return position > end
 
 
 def _shown_seconds(file: BinaryIO) -> float:
