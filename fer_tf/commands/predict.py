@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import io
 import json
 import logging
@@ -256,8 +255,10 @@ def _check_plot(path: str, num_videos: int) -> None:
         raise InputError(f"--plot {path}: expected the name of a file that ends in .png")
     if num_videos != 1:
         raise InputError(f"--plot {path}: {num_videos} videos and cameras; give one, since a plot shows one")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise InputError("--plot needs Matplotlib: pip install matplotlib")
+    try:
+        import fer_tf.report.plots  # noqa: F401  # now, not after an hour of video
+    except ImportError:
+        raise InputError("--plot needs Matplotlib: pip install matplotlib") from None
 
 
 def _write_plot(path: str, curves: Any, class_names: Sequence[str], title: str) -> None:
