@@ -380,7 +380,7 @@ def _finish(
         "best": state.best,
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
     }
-    predictor = _calibrate(folder, config, dataset, model, metrics)
+    predictor = _calibrate(folder, config, dataset, model, metrics, hashes)
     metrics["model_evaluate"] = _model_evaluate(config, dataset, model)
     scored = {split: dataset.take(split) for split in SPLITS[1:] if dataset.has(split)}
     if "test" not in scored:
@@ -414,13 +414,19 @@ def _finish(
 
 
 def _calibrate(
-    folder: RunDirectory, config: Config, dataset: Dataset, model: keras.Model, metrics: dict[str, Any]
+    folder: RunDirectory,
+    config: Config,
+    dataset: Dataset,
+    model: keras.Model,
+    metrics: dict[str, Any],
+    train_hashes: Sequence[str],
 ) -> Predictor:
-    """Fold the temperature into the model, save it once, and add the temperature to the metrics.
+    """Fold the temperature into the model, save it once with its thresholds, and add the temperature to the metrics.
 
     model.keras is written here and nowhere else, so a run that is killed leaves a calibrated model or none.
     """
     from fer_tf import evaluation
+    from fer_tf.data.audit import among
     from fer_tf.deploy.licences import MODEL_LICENSE
     from fer_tf.inference import KerasPredictor
     from fer_tf.model import fold_temperature
@@ -444,6 +450,11 @@ def _calibrate(
     if len(validation) >= 4:
         metrics["calibration"] = evaluation.calibration_check(validation.labels, uncalibrated, seed=config.seed)
     fold_temperature(model, metrics["temperature"])
+    metadata["prediction_sets"] = evaluation.fit_prediction_sets(
+        validation.labels,
+        evaluation.apply_temperature(uncalibrated, metrics["temperature"]),
+        among(validation.images, train_hashes),
+    )
     save_keras(model, folder.model, metadata)
     return KerasPredictor(model, metadata)
 

@@ -18,14 +18,16 @@ from PIL import Image
 from fer_tf import faces
 from fer_tf.artifacts import atomic_path
 from fer_tf.errors import InputError
+from fer_tf.evaluation.conformal import prediction_set, read_threshold
 from fer_tf.faces.crops import Box, scaled
 from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE
 from fer_tf.faces.pictures import DETECT_SIDES, as_picture, read_picture, say_first_frames
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.predictor import rank
 from fer_tf.task import IMAGE_SIZE
-from fer_tf.text import printable
+from fer_tf.text import listed, printable
 
+UNCERTAIN = "uncertain"  # the answer where the highest score is too low
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -41,6 +43,9 @@ class Face:
             crop.
         emotions: (class name, score) pairs, the most likely first; the scores sum to 1.
         number: from 1, the largest face first; in a video the same face keeps its number.
+        prediction_set: the classes, the most likely first, that are needed for the coverage that was asked for; None
+            if none was.
+        is_uncertain: True if the highest score is below the lowest that was asked for.
     """
 
     box: Box
@@ -48,6 +53,15 @@ class Face:
     landmarks: tuple[tuple[float, float], ...]
     emotions: list[tuple[str, float]]
     number: int = 1
+    prediction_set: tuple[str, ...] | None = None
+    is_uncertain: bool = False
+
+    @property
+    def answer(self) -> str:
+        """The most likely class, the classes of the prediction set (`sad or neutral`), or `uncertain`."""
+        if self.is_uncertain:
+            return UNCERTAIN
+        return listed(self.prediction_set or [self.emotions[0][0]], "or")
 
 
 class Recognizer:
@@ -69,6 +83,8 @@ class Recognizer:
         detect_side: int = DETECT_SIDE,
         min_face_score: float = MIN_FACE_SCORE,
         min_face_size: int = MIN_FACE_SIZE,
+        coverage: float | None = None,
+        min_score: float | None = None,
         num_threads: int | None = None,
     ) -> None:
         """Open the model.
@@ -81,10 +97,13 @@ class Recognizer:
                 side is faster and misses smaller faces.
             min_face_score: faces of which the detector is less sure are left out, in [0, 1].
             min_face_size: faces with a shorter side, in pixels of the picture, are left out.
+            coverage: 0.8, 0.9 or 0.95: each face gets as many classes as are needed for the label to be among them that
+                often, on data like the model's validation images. On other data it may be less often.
+            min_score: faces whose highest score is lower are `uncertain`, in [0, 1].
             num_threads: how many crops a .tflite works on at the same time.
 
         Raises:
-            InputError: if there is no such model, or a setting is out of range.
+            InputError: if there is no such model, a setting is out of range, or the model carries no thresholds.
         """
         if faces not in FACE_MODES:
             raise InputError(f"faces {faces!r}: expected one of {', '.join(FACE_MODES)}")
@@ -94,7 +113,11 @@ class Recognizer:
             raise InputError(f"min_face_score {min_face_score:g}: expected a number from 0 to 1")
         if min_face_size < 0:
             raise InputError(f"min_face_size {min_face_size}: expected pixels, or 0 for any")
+        if min_score is not None and not 0 <= min_score <= 1:
+            raise InputError(f"min_score {min_score:g}: expected a number from 0 to 1")
         self.classifier = EmotionClassifier(model, num_threads=num_threads)
+        self._threshold = None if coverage is None else read_threshold(self.metadata, coverage)
+        self._min_score = min_score
         self._find: dict[str, Any] = {
             "mode": faces,
             "detect_side": detect_side,
@@ -145,9 +168,20 @@ class Recognizer:
         found = self.find_faces(picture)
         ranked = self.classifier.classify(_crops(found)) if found else []
         return [
-            Face(face.box, face.score, face.landmarks, emotions, number)
+            self._face(face, emotions, number)
             for number, (face, emotions) in enumerate(zip(found, ranked, strict=True), 1)
         ]
+
+    def _face(self, found: faces.Face, emotions: list[tuple[str, float]], number: int) -> Face:
+        return Face(
+            found.box,
+            found.score,
+            found.landmarks,
+            emotions,
+            number,
+            None if self._threshold is None else prediction_set(emotions, self._threshold),
+            self._min_score is not None and emotions[0][1] < self._min_score,
+        )
 
     def recognize_file(self, path: Path, annotated: Path | None = None) -> list[Face]:
         """Find the faces of a picture file, and write a copy with boxes and labels.
@@ -256,7 +290,7 @@ class Recognizer:
                     probabilities = self.classifier.predict(_crops(crops))
                     smoothed = smoother.update(seconds, [face.box for face in crops], probabilities, picture)
                     found = [
-                        Face(face.box, face.score, face.landmarks, rank(scores, self.class_names), number)
+                        self._face(face, rank(scores, self.class_names), number)
                         for face, (number, scores) in zip(crops, smoothed, strict=True)
                     ]
                     yield seconds, picture, found
@@ -313,6 +347,11 @@ def _crops(found: Sequence[faces.Face]) -> np.ndarray:
     return np.stack([face.crop for face in found]) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
+def _label(face: Face) -> str:
+    name, score = face.emotions[0]
+    return f"{printable(name)} {score:.0%}" if face.answer == name else printable(face.answer)
+
+
 def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:
-    labels = [f"{printable(face.emotions[0][0])} {face.emotions[0][1]:.0%}" for face in found]
+    labels = [_label(face) for face in found]
     return faces.draw_faces(picture, [(face.box, label) for face, label in zip(found, labels, strict=True)])

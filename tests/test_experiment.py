@@ -62,7 +62,7 @@ def test_files_name_their_schema_and_leave_room_for_what_later_versions_add(resu
     for path in (result.run.model, result.run.tflite("float32")):
         metadata = read_metadata(path)
         assert metadata["schema_version"] == 2 and "format" not in metadata
-        assert metadata["prediction_sets"] is None and metadata["crop"] is None
+        assert metadata["prediction_sets"]["thresholds"].keys() == {"0.8", "0.9", "0.95"} and metadata["crop"] is None
 
 
 def test_a_run_of_data_from_memory_is_resumed_with_that_data(result, small_network, small_dataset, tmp_path):

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from fer_tf import artifacts, inference
+from fer_tf import artifacts, evaluation, inference
 from fer_tf.artifacts import save_keras
+from fer_tf.data.audit import among, image_hashes
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.synthetic import make_synthetic
 from fer_tf.deploy import quantization, release
@@ -57,8 +58,26 @@ def test_scorecard_has_every_figure(released, dataset):
 def test_the_file_has_the_current_schema_though_the_keras_model_is_older(released, keras_predictor):
     found = artifacts.parse_metadata(released.data, "FILE")
     assert keras_predictor.metadata["format"] == 1 and "format" not in found
-    assert (found["schema_version"], found["prediction_sets"], found["crop"]) == (2, None, None)
+    assert (found["schema_version"], found["crop"]) == (2, None)
+    assert found["prediction_sets"] == released.scorecard["prediction_sets"]
     assert found["license"] == "for tests only" and found["image_size"] == 32
+
+
+def test_thresholds_are_those_of_the_files_own_scores(released, dataset):
+    validation = dataset.take("validation")
+    probabilities = inference.litert.LiteRTPredictor(released.data).predict(validation.images)
+    copies = among(validation.images, image_hashes(dataset.take("train").images))
+    expected = evaluation.fit_prediction_sets(validation.labels, probabilities, copies)
+    assert artifacts.parse_metadata(released.data, "FILE")["prediction_sets"] == expected
+    assert expected["num_images"] == 70 - copies.sum()
+
+
+def test_images_that_stand_in_train_too_fit_no_threshold(pets, made_up):
+    made_up()
+    pets.images[:, 0, 1] = np.arange(len(pets)) // 2 % 256  # else all images of a class are equal
+    pets.images[:, 0, 2] = np.arange(len(pets)) // 512
+    pets.images[1000:] = pets.images[:20]
+    assert choose(pets, "float32").scorecard["prediction_sets"]["num_images"] == 980
 
 
 def test_scorecard_is_of_the_file_itself(released, dataset, keras_predictor, tmp_path):
@@ -122,6 +141,7 @@ def made_up(monkeypatch):
         files = {mode: files.get(mode, (0, 9.0)) for mode in quantization.QUANTIZATIONS}
         monkeypatch.setattr("fer_tf.deploy.conversion.convert", lambda model: b"")
         monkeypatch.setattr(release, "quantize", lambda flatbuffer, mode, **_: mode.encode())
+        monkeypatch.setattr(release.tflite_format, "with_prediction_sets", lambda content, sets: content)
         monkeypatch.setattr(release, "LiteRTPredictor", lambda content, **_: Fixed(*files[content.decode()]))
         monkeypatch.setattr(release, "latency_ms", lambda predictor, image: predictor.latency)
 

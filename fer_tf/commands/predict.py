@@ -74,6 +74,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     found.add_argument("--min-face-score", type=float, metavar="X", help="leave out faces less sure than this (0.6)")
     found.add_argument("--min-face-size", type=int, metavar="N", help="leave out faces smaller than this, pixels (16)")
+    answer = parser.add_argument_group("answers")
+    answer.add_argument(
+        "--coverage",
+        type=float,
+        metavar="X",
+        help="0.8, 0.9 or 0.95: name as many emotions as are needed to hold the label that often, such as `sad or "
+        "neutral`; holds for data like the model's validation images, on other data it may be less often",
+    )
+    answer.add_argument(
+        "--min-score", type=float, metavar="X", help="answer `uncertain` where the highest score is below this, 0 to 1"
+    )
     parser.add_argument(
         "--format", choices=("table", "json", "jsonl", "csv"), default="table", help="of the rows (%(default)s)"
     )
@@ -107,10 +118,13 @@ def run(args: argparse.Namespace) -> int:
 
     if args.top is not None and args.top < 1:
         raise InputError(f"--top {args.top}: expected 1 or more")
+    with_answer = args.coverage is not None or args.min_score is not None
+    if with_answer and args.summary:
+        raise InputError("--summary gives means over time, no answers: leave out it, or --coverage and --min-score")
     if not 0 <= args.every < math.inf:
         raise InputError(f"--every {args.every:g}: expected seconds, or 0 for every frame")
     num_threads = default_num_threads() if args.threads is None else args.threads
-    names = ("detect_side", "min_face_score", "min_face_size")
+    names = ("detect_side", "min_face_score", "min_face_size", "coverage", "min_score")
     settings = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     model = _find_model(args.run) if args.run else args.model
     recognizer = Recognizer(model, faces=args.faces, num_threads=num_threads, **settings)
@@ -143,7 +157,8 @@ def run(args: argparse.Namespace) -> int:
         rate = done / seconds
         _log.info("%s of %s pictures, %.1f/s, %.0f s left", f"{done:,}", f"{num_pictures:,}", rate, left)
 
-    with _printer(args.format, top, files, with_time=with_time, summary=args.summary) as show:
+    form: dict[str, Any] = {"with_time": with_time, "summary": args.summary, "with_answer": with_answer}
+    with _printer(args.format, top, files, **form) as show:
         results = recognizer.recognize_files(inputs.pictures, annotated=outputs, num_threads=num_threads)
         for path, result in zip(inputs.pictures, _with_progress(results, say), strict=True):
             if isinstance(result, InputError):
@@ -187,26 +202,27 @@ def _make_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def _printer(
-    form: str, top: int, names: Sequence[str], *, with_time: bool, summary: bool
+    form: str, top: int, names: Sequence[str], *, with_time: bool, summary: bool, with_answer: bool
 ) -> Iterator[Callable[[Any], None]]:
     """Give a function that prints a face, or a row of a summary, in one of the formats; JSON is printed at the end."""
     from fer_tf.report import rows as of_faces
     from fer_tf.report import timelines
 
     rows: Any = timelines if summary else of_faces
+    answers = {} if summary else {"with_answer": with_answer}
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a letter of a file's or class's name
         sys.stdout.reconfigure(errors="backslashreplace")
     if form == "json":
         found: list[dict[str, Any]] = []
-        yield lambda row: found.append(rows.as_json(row, top))
+        yield lambda row: found.append(rows.as_json(row, top, **answers))
         print(json.dumps(found, indent=2))
     elif form == "jsonl":
-        yield rows.json_lines_writer(sys.stdout, top=top)
+        yield rows.json_lines_writer(sys.stdout, top=top, **answers)
     elif form == "csv":
-        yield rows.csv_writer(sys.stdout, top=top)
+        yield rows.csv_writer(sys.stdout, top=top, **answers)
     else:
-        yield rows.table_writer(sys.stdout, top=top, names=names, with_time=with_time)
+        yield rows.table_writer(sys.stdout, top=top, names=names, with_time=with_time, **answers)
 
 
 def _watch(

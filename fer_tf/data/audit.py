@@ -8,7 +8,7 @@ import hashlib
 import logging
 import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,20 @@ def image_hashes(images: np.ndarray) -> list[str]:
         For each image the SHA-256 of its 2,304 bytes, in hexadecimal.
     """
     return [hashlib.sha256(image.tobytes()).hexdigest() for image in np.asarray(images, dtype=np.uint8)]
+
+
+def among(images: np.ndarray, hashes: Iterable[str]) -> np.ndarray:
+    """Find the images whose exact pixels have one of the fingerprints.
+
+    Args:
+        images: uint8 (n, 48, 48), grey.
+        hashes: of `image_hashes`.
+
+    Returns:
+        bool (n,).
+    """
+    known = set(hashes)
+    return np.array([digest in known for digest in image_hashes(images)], bool)
 
 
 def audit(dataset: Dataset) -> dict[str, Any]:

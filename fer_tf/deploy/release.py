@@ -15,9 +15,11 @@ import numpy as np
 
 from fer_tf import evaluation
 from fer_tf.artifacts import SCHEMA_VERSION, RunDirectory, atomic_path, check_writable, read_metadata
+from fer_tf.data.audit import among, image_hashes
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.recorded import run_config, run_data
 from fer_tf.data.synthetic import draw_faces
+from fer_tf.deploy import tflite_format
 from fer_tf.deploy.quantization import AUTO, CALIBRATED, MODES, QUANTIZATIONS, check_quantization, quantize
 from fer_tf.errors import InputError
 from fer_tf.inference.keras_model import KerasPredictor
@@ -257,10 +259,23 @@ def release(
         tried.append(Released(mode, data, _scorecard(mode, data, references)))
         _log.info("%s", format_scorecard(tried[-1].scorecard))
     if quantization != AUTO:
-        return tried[0]
+        return _with_prediction_sets(tried[0], references[0], dataset)
     chosen = min((one for one in tried if _holds(one, max_drop)), key=lambda one: one.scorecard["latency_ms"])
     summary = [_summary(one, max_drop) for one in tried]
-    return dataclasses.replace(chosen, scorecard={**chosen.scorecard, "max_drop": max_drop, "tried": summary})
+    chosen = dataclasses.replace(chosen, scorecard={**chosen.scorecard, "max_drop": max_drop, "tried": summary})
+    return _with_prediction_sets(chosen, references[0], dataset)
+
+
+def _with_prediction_sets(released: Released, validation: _Reference, dataset: Dataset) -> Released:
+    """Fit the thresholds on the file's own scores, which quantization has changed."""
+    assert validation.labels is not None
+    train = dataset.take("train").decoded().images if dataset.has("train") else None
+    has_duplicate = None if train is None else among(validation.images, image_hashes(train))
+    probabilities = LiteRTPredictor(released.data).predict(validation.images)
+    sets = evaluation.fit_prediction_sets(validation.labels, probabilities, has_duplicate)
+    data = tflite_format.with_prediction_sets(released.data, sets)
+    changed = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "prediction_sets": sets}
+    return dataclasses.replace(released, data=data, scorecard={**released.scorecard, **changed})
 
 
 def _holds(released: Released, max_drop: float) -> bool:

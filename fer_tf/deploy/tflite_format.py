@@ -13,7 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
+from fer_tf.artifacts import LABELS_NAME, METADATA_NAME, parse_metadata
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
 _SIGNATURE = "serving_default"
@@ -200,7 +200,24 @@ def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
     entry = schema.MetadataT()
     entry.name, entry.buffer = _METADATA_ENTRY.encode(), len(model.buffers) - 1
     model.metadata = [*(model.metadata or []), entry]
-    flatbuffer = serialize(model)
+    return _with_archive(serialize(model), metadata)
+
+
+def with_prediction_sets(content: bytes, prediction_sets: dict[str, Any] | None) -> bytes:
+    """Return a finished file with other thresholds in its metadata; the flatbuffer stays the same.
+
+    Args:
+        content: of `with_metadata`.
+        prediction_sets: of `evaluation.fit_prediction_sets`.
+    """
+    metadata = parse_metadata(content, "the .tflite")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        end = min(member.header_offset for member in archive.infolist())
+    return _with_archive(content[:end], {**metadata, "prediction_sets": prediction_sets})
+
+
+def _with_archive(flatbuffer: bytes, metadata: dict[str, Any]) -> bytes:
+    """The flatbuffer with labels and metadata behind it."""
     metadata = {**metadata, "flatbuffer_sha256": hashlib.sha256(flatbuffer).hexdigest()}
     archive = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(archive, "a") as writer:

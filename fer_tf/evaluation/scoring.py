@@ -37,9 +37,7 @@ def score_split(
         What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
         `calibration_check`.
     """
-    import numpy as np
-
-    from fer_tf.data.audit import image_hashes
+    from fer_tf.data.audit import among
     from fer_tf.evaluation.calibration import calibration_check, undo_temperature
     from fer_tf.evaluation.metrics import evaluate
     from fer_tf.task import SELECTION_SPLIT
@@ -47,8 +45,7 @@ def score_split(
     assert part.images is not None
     has_duplicate = None
     if train_hashes is not None and split != "train":
-        known = set(train_hashes)
-        has_duplicate = np.array([digest in known for digest in image_hashes(part.images)])
+        has_duplicate = among(part.images, train_hashes)
     result = evaluate(
         part.labels,
         probabilities,

@@ -1,0 +1,204 @@
+"""Prediction sets by split conformal prediction: as many classes as are needed to hold the label with a given coverage.
+
+Thresholds are fitted on labelled images that did not train the model. The guarantee holds for images that are drawn
+like those; it does not cover other data, such as photographs of another source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer_tf.errors import InputError
+
+COVERAGES = (0.8, 0.9, 0.95)  # for which a model carries thresholds
+# On FER-2013 LAC's sets are the smallest; at equal coverage its classes are covered as evenly: docs/trust.md.
+METHOD = "lac"
+
+
+def lac_scores(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return LAC's scores, one minus the probability of the label (Sadinle et al. 2019, arXiv 1609.00451).
+
+    Args:
+        labels: int (n,), in [0, C).
+        probabilities: float (n, C).
+
+    Returns:
+        float64 (n,), in [0, 1]; low where the model gave the label a high probability.
+    """
+    return 1 - np.asarray(probabilities, np.float64)[np.arange(len(labels)), labels]
+
+
+def lac_sets(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Return the classes whose LAC score is at most `threshold`; the most likely class always.
+
+    Args:
+        probabilities: float (n, C).
+        threshold: of `conformal_quantile`.
+
+    Returns:
+        bool (n, C).
+    """
+    return _with_top(1 - np.asarray(probabilities, np.float64) <= threshold, probabilities)
+
+
+def aps_scores(labels: np.ndarray, probabilities: np.ndarray, uniform: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return APS's scores: the probability of all classes down to the label (Romano et al. 2020, arXiv 2006.02544).
+
+    Args:
+        labels: int (n,), in [0, C).
+        probabilities: float (n, C).
+        uniform: float (n,), random numbers in [0, 1): the share of the label's own probability that does not count. 0
+            gives the deterministic form, whose sets are larger and the same at each call.
+
+    Returns:
+        float64 (n,), in [0, 1].
+    """
+    return _aps_scores(probabilities, np.asarray(uniform))[np.arange(len(labels)), labels]
+
+
+def aps_sets(probabilities: np.ndarray, threshold: float, uniform: np.ndarray | float = 0.0) -> np.ndarray:
+    """Return the classes whose APS score is at most `threshold`; the most likely class always.
+
+    Args:
+        probabilities: float (n, C).
+        threshold: of `conformal_quantile`.
+        uniform: as for `aps_scores`, other draws.
+
+    Returns:
+        bool (n, C).
+    """
+    return _with_top(_aps_scores(probabilities, np.asarray(uniform)) <= threshold, probabilities)
+
+
+def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
+    """Return the ceil((n + 1) coverage)-th smallest score; infinity if there are fewer.
+
+    A new score of the same distribution is at most this with a probability of at least `coverage`, and of less than
+    `coverage` + 1 / (n + 1) if no scores are equal (Vovk et al. 2005; Lei et al. 2018, arXiv 1604.04173).
+
+    Args:
+        scores: float (n,).
+        coverage: in (0, 1), 1 - alpha.
+
+    Raises:
+        InputError: if `coverage` is out of range or there is no score.
+
+    Example:
+        >>> conformal_quantile(np.arange(1, 20), 0.9)
+        18.0
+    """
+    if not 0 < coverage < 1:
+        raise InputError(f"coverage {coverage:g}: expected a number between 0 and 1")
+    if not len(scores):
+        raise InputError("no image to fit a prediction set on: expected at least one")
+    place = math.ceil(round((len(scores) + 1) * coverage, 9))  # rounded: 20 x 0.9 must not become 18.000000000000004
+    return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
+
+
+def fit_prediction_sets(
+    labels: np.ndarray, probabilities: np.ndarray, has_duplicate: np.ndarray | None = None
+) -> dict[str, Any] | None:
+    """Fit the thresholds that a model's metadata carries.
+
+    Args:
+        labels: int (n,), of the validation split.
+        probabilities: float (n, C), as the finished model gives them.
+        has_duplicate: bool (n,), True where the training data holds the same pixels; these images are left out, because
+            the model has seen them.
+
+    Returns:
+        `method`, `num_images`, and `thresholds`: the coverage as text -> the threshold, at most 1. None if no image is
+        left.
+    """
+    keep = np.ones(len(labels), bool) if has_duplicate is None else ~np.asarray(has_duplicate, bool)
+    if not keep.any():
+        return None
+    scores = lac_scores(np.asarray(labels)[keep], np.asarray(probabilities)[keep])
+    # No score is above 1, so a threshold of 1 takes in every class as infinity does, and JSON can hold it.
+    thresholds = {f"{coverage:g}": min(conformal_quantile(scores, coverage), 1.0) for coverage in COVERAGES}
+    return {"method": METHOD, "num_images": int(keep.sum()), "thresholds": thresholds}
+
+
+def read_threshold(metadata: Mapping[str, Any], coverage: float) -> float:
+    """Return a model's threshold for a coverage.
+
+    Args:
+        metadata: of the model.
+        coverage: one of `COVERAGES`.
+
+    Raises:
+        InputError: if the coverage is another, or the model carries no threshold for it.
+    """
+    if coverage not in COVERAGES:
+        raise InputError(f"coverage {coverage:g}: expected one of {', '.join(map(str, COVERAGES))}")
+    sets = metadata.get("prediction_sets")
+    if sets is None:
+        raise InputError(
+            "this model carries no thresholds for prediction sets: export it again with "
+            "`fer-tf export_tflite --run DIR --data PATH`, which adds them"
+        )
+    thresholds = sets.get("thresholds") if isinstance(sets, Mapping) and sets.get("method") == METHOD else None
+    threshold = thresholds.get(f"{coverage:g}") if isinstance(thresholds, Mapping) else None
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        raise InputError(
+            f"this model's metadata holds no threshold in [0, 1] for coverage {coverage:g}: export it again"
+        )
+    return float(threshold)
+
+
+def prediction_set(emotions: Sequence[tuple[str, float]], threshold: float) -> tuple[str, ...]:
+    """Return the names in one face's prediction set, the most likely first.
+
+    Args:
+        emotions: (class name, score) pairs, the most likely first.
+        threshold: of `read_threshold`.
+
+    Example:
+        >>> prediction_set([("sad", 0.5), ("neutral", 0.4), ("fear", 0.1)], 0.7)
+        ('sad', 'neutral')
+    """
+    return tuple(name for place, (name, score) in enumerate(emotions) if place == 0 or 1 - score <= threshold)
+
+
+def set_figures(labels: np.ndarray, sets: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return coverage and mean size of prediction sets, over all images and by class.
+
+    Args:
+        labels: int (n,), in [0, C).
+        sets: bool (n, C).
+        class_names: C names.
+
+    Returns:
+        `coverage`, `mean_size`, and `per_class`: a list of `name`, `num_images`, `coverage` and `mean_size`, the last
+        two None for a class without images.
+    """
+    held, sizes = sets[np.arange(len(labels)), labels], sets.sum(axis=1)
+    per_class = []
+    for label, name in enumerate(class_names):
+        rows = labels == label
+        found = [float(values[rows].mean()) if rows.any() else None for values in (held, sizes)]
+        per_class.append(
+            {"name": name, "num_images": int(rows.sum()), **dict(zip(("coverage", "mean_size"), found, strict=True))}
+        )
+    return {"coverage": float(held.mean()), "mean_size": float(sizes.mean()), "per_class": per_class}
+
+
+def _with_top(sets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Add each row's most likely class, so that no set is empty; this can only raise the coverage."""
+    sets[np.arange(len(sets)), np.argmax(probabilities, axis=1)] = True
+    return sets
+
+
+def _aps_scores(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """APS's score of every class, float64 (n, C)."""
+    probabilities = np.asarray(probabilities, np.float64)
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    ordered = np.take_along_axis(probabilities, order, axis=1)
+    scores = np.empty_like(ordered)
+    down_to = np.minimum(np.cumsum(ordered, axis=1), 1.0)
+    np.put_along_axis(scores, order, down_to - uniform.reshape(-1, 1) * ordered, axis=1)
+    return scores
