@@ -368,8 +368,9 @@ def _scorecard(
     quantization: str,
     data: bytes,
     references: Sequence[_Reference],
-    open_bytes: Callable[..., Predictor] = LiteRTPredictor,
+    open_bytes: Callable[..., Predictor] | None = None,
 ) -> dict[str, Any]:
+    open_bytes = open_bytes or LiteRTPredictor
     many, one = open_bytes(data), open_bytes(data, num_threads=1)
     validation, synthetic = (_score(many, reference) for reference in references)
     return {
