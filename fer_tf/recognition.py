@@ -21,7 +21,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.conformal import prediction_set, read_threshold
 from fer_tf.faces.crops import Box, scaled
 from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE
-from fer_tf.faces.pictures import DETECT_SIDES, as_picture, read_picture, say_first_frames
+from fer_tf.faces.pictures import MIN_SIDE, as_picture, read_picture, say_first_frames
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.predictor import rank
 from fer_tf.task import IMAGE_SIZE
@@ -124,7 +124,7 @@ class Recognizer:
             "min_score": min_face_score,
             "min_size": min_face_size,
         }
-        self.min_side = round(DETECT_SIDES * detect_side)  # that a JPEG keeps when it is decoded
+        self.min_side = detect_side  # that a JPEG keeps when it is decoded
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ class Recognizer:
 
     def find_faces(self, picture: faces.Picture) -> list[faces.Face]:
         """Find the faces of a picture and their crops, by this recogniser's settings; they are not classified."""
-        return faces.find_faces(picture.image, size=picture.size, **self._find)
+        return faces.find_faces(picture, **self._find)
 
     def _recognize(self, picture: faces.Picture) -> list[Face]:
         found = self.find_faces(picture)
@@ -188,8 +188,8 @@ class Recognizer:
 
         Args:
             path: an image file.
-            annotated: where to write the copy, without EXIF or other metadata; it is written if there is a face. Of a
-                JPEG that was decoded at a part of its size, the copy has that part's size.
+            annotated: where to write the copy, without EXIF or other metadata; it is written if there is a face. The
+                copy of a JPEG with more than 7,000 pixels a side has a half or a quarter of them.
 
         Raises:
             InputError: if the picture cannot be read, the copy cannot be written, or the detector is needed and not
@@ -203,9 +203,10 @@ class Recognizer:
         picture = read_picture(path, min_side=self.min_side)
         found = self._recognize(picture)
         if annotated and found:
-            here = [dataclasses.replace(x, box=scaled(x.box, picture.size, picture.image.size)) for x in found]
+            image = picture.detailed(MIN_SIDE)
+            here = [dataclasses.replace(face, box=scaled(face.box, picture.size, image.size)) for face in found]
             with atomic_path(annotated) as temporary:
-                _annotate(picture.image, here).save(temporary, quality=90)
+                _annotate(image, here).save(temporary, quality=90)
         return found, picture.is_first_of_several
 
     def recognize_files(

@@ -25,10 +25,7 @@ MAX_JPEG_PIXELS = 16_384 * 12_288  # the largest phone camera's; a JPEG can be d
 MAX_IMAGE_PIXELS = 8_192 * 6_144  # of what is decoded: a 50-megapixel camera's
 MAX_IMAGE_BYTES = 256 << 20  # of the file
 MAX_JPEG_SCANS = 200  # encoders write about ten; each costs a pass over the picture, so thousands of them are an attack
-DETECT_SIDES = (
-    3.5  # longer side of a JPEG that is decoded at a part of its size, in longer sides that the detector sees
-)
-MIN_SIDE = 3_584  # the same in pixels, for the default of `detect_side`
+MIN_SIDE = 3_584  # pixels that the longer side of a JPEG keeps, where nothing else is asked for
 _DECODED_PIXEL_BYTES = 4  # Pillow keeps RGB, RGBA, CMYK and 32-bit pixels in as many
 # A progressive JPEG is kept as 16-bit coefficients while it is decoded, whatever the size of the result.
 _MAX_COEFFICIENT_BYTES = 640 << 20
@@ -58,11 +55,19 @@ class Picture:
         size: width and height of the upright picture, pixels; `image` is smaller where a large JPEG was decoded at a
             part of its size.
         is_first_of_several: True for the first frame of an animation or the first page of a TIFF.
+        jpeg: the file, where `image` is smaller than it.
     """
 
     image: Image.Image
     size: tuple[int, int]
     is_first_of_several: bool = False
+    jpeg: bytes | None = dataclasses.field(default=None, repr=False)
+
+    def detailed(self, min_side: int) -> Image.Image:
+        """Return the image with at least `min_side` pixels on its longer side, as far as the file has them."""
+        if self.jpeg is None or max(self.image.size) >= min_side:
+            return self.image
+        return decode_image(self.jpeg, "the picture", min_side=min_side)
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -134,17 +139,18 @@ def as_picture(photo: str | os.PathLike[str] | Image.Image | np.ndarray, *, min_
     return Picture(image, image.size)
 
 
-def decode_image(data: bytes, name: str) -> Image.Image:
+def decode_image(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Image.Image:
     """Decode the bytes of an untrusted picture: the image of `decode_picture`.
 
     Args:
         data: the contents of a picture file.
         name: what error messages call it.
+        min_side: as for `decode_picture`.
 
     Raises:
         InputError: as `decode_picture`.
     """
-    return decode_picture(data, name).image
+    return decode_picture(data, name, min_side=min_side).image
 
 
 def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Picture:
@@ -203,7 +209,8 @@ def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Pictu
             reason = f"{kind} by its first bytes, but Pillow cannot open it"
         raise InputError(f"{name}: a broken picture ({reason}); replace or remove it") from error
     upright.info = {}  # Pillow would write a comment or profile of it into a copy
-    return Picture(upright, (height, width) if orientation >= 5 else (width, height), is_first)
+    size = (height, width) if orientation >= 5 else (width, height)
+    return Picture(upright, size, is_first, data if upright.size != size else None)
 
 
 def say_first_frames(names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import CROP_FACTOR, to_grey48
 from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE, Face, find_faces
+from fer_tf.faces.pictures import Picture
 from fer_tf.task import MAX_CROP_SIDE
 
 DETECTOR = "YuNet 2023mar"
@@ -43,22 +44,19 @@ class CropPolicy:
     min_score: float = MIN_FACE_SCORE
     min_size: int = MIN_FACE_SIZE
 
-    def crop(self, picture: Image.Image, size: tuple[int, int] | None = None) -> np.ndarray | None:
+    def crop(self, picture: Image.Image | Picture) -> np.ndarray | None:
         """Return the crop of a picture, uint8 (48, 48); None where no face is found.
 
         Args:
-            picture: upright.
-            size: as for `find_faces`, where the picture is a reduced copy.
+            picture: as for `find_faces`.
 
         Raises:
             InputError: if the detector is needed and the `faces` extra is not installed.
         """
         if self.faces == "whole":
-            return to_grey48(picture)
-        found = find_faces(
-            picture, detect_side=self.detect_side, min_score=self.min_score, min_size=self.min_size, size=size
-        )
-        return most_prominent(found, size or picture.size).crop if found else None
+            return to_grey48(picture.image if isinstance(picture, Picture) else picture)
+        found = find_faces(picture, detect_side=self.detect_side, min_score=self.min_score, min_size=self.min_size)
+        return most_prominent(found, picture.size).crop if found else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""

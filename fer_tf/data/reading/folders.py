@@ -25,8 +25,9 @@ from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.names import emotion_of, is_number, merge_names, merged_text, names_of_numbers, split_of
 from fer_tf.data.reading.checks import MAX_ROWS, check_class_names
 from fer_tf.errors import InputError
+from fer_tf.faces.detection import DETECT_SIDE
 from fer_tf.faces.kinds import is_hidden, is_meant_as_picture, skipped_kinds
-from fer_tf.faces.pictures import DETECT_SIDES, MAX_IMAGE_BYTES, MIN_SIDE, Picture, decode_picture, say_first_frames
+from fer_tf.faces.pictures import MAX_IMAGE_BYTES, Picture, decode_picture, say_first_frames
 from fer_tf.faces.policy import NUM_SAMPLED, CropPolicy, decide
 from fer_tf.task import IMAGE_SIZE, SPLITS
 from fer_tf.text import listed, quantity, shown, shown_path
@@ -347,7 +348,7 @@ def _read(file: Path) -> bytes:
     return file.read_bytes()
 
 
-def _picture(file: Path, min_side: int = MIN_SIDE) -> Picture:
+def _picture(file: Path, min_side: int = DETECT_SIDE) -> Picture:
     return decode_picture(_read(file), shown_path(file), min_side=min_side)
 
 
@@ -388,7 +389,7 @@ def _crops(root: Path, name: str, files: Sequence[tuple[str, str, str]], policy:
     told = time.monotonic()
     for row, (relative, _, _) in enumerate(files):
         try:
-            picture = _picture(root / relative, round(DETECT_SIDES * policy.detect_side))
+            picture = _picture(root / relative, policy.detect_side)
         except (InputError, OSError) as error:
             broken[relative] = _reason(error, root / relative)
             continue
@@ -396,7 +397,7 @@ def _crops(root: Path, name: str, files: Sequence[tuple[str, str, str]], policy:
         originals[f"{width}x{height} {'grey' if picture.image.mode == 'L' else 'colour'}"] += 1
         if picture.is_first_of_several:
             several.append(relative)
-        crop = policy.crop(picture.image, picture.size)
+        crop = policy.crop(picture)
         if crop is not None:
             images[row], found[row] = crop, True
         if time.monotonic() - told > _PROGRESS_SECONDS:
