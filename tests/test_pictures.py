@@ -155,7 +155,7 @@ def test_a_training_folder_takes_every_format_under_any_name(tmp_path, caplog):
             (folder / "list.csv").write_text("no picture")
     dataset = load_dataset(tmp_path)
     assert dataset.counts("train").tolist() == dataset.counts("test").tolist() == [8, 8]
-    assert "6 files or folders that are no images in a class folder are left out (6 .csv)" in caplog.text
+    assert "6 that are no pictures: 6 .csv" in caplog.text
     png = [np.asarray(crop.transpose(Image.Transpose(label))) for label in range(2)]
     lossless = [2, 3, 6]  # PNG, BMP, TIFF
     train = dataset.take("train")
