@@ -94,16 +94,27 @@ def folder(data: bytes) -> None:
     root = _FOLDER / "folder"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
-    splits = ("train", "test", "Training", "validation", "PublicTest", "x", "")
-    for number in range(give.ConsumeIntInRange(0, 4)):
+    splits = ("train", "test", "Training", "validation", "PublicTest", "x", "", "x/eval", "7", "train/happy/s1")
+    for number in range(give.ConsumeIntInRange(0, 6)):
         split = splits[give.ConsumeIntInRange(0, len(splits) - 1)]
         name = give.ConsumeUnicodeNoSurrogates(12).replace("/", "_").replace("\0", "_").strip(".") or "happy"
+        name = ("sad", "1", "Anger", name)[give.ConsumeIntInRange(0, 3)]
         suffix = (".png", ".jpg", ".txt", "")[give.ConsumeIntInRange(0, 3)]
         content = _SOUND[give.ConsumeIntInRange(0, 3)] if give.ConsumeBool() else give.ConsumeBytes(300)
         path = root / split / name / f"{number}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    _may_refuse(load_dataset, root, training=give.ConsumeBool())
+        if give.ConsumeIntInRange(0, 7):
+            path.write_bytes(content)
+        else:
+            path.symlink_to(("nowhere", path.name, "..", "/dev/zero", "0.png")[give.ConsumeIntInRange(0, 4)])
+    _may_refuse(
+        load_dataset,
+        root,
+        training=give.ConsumeBool(),
+        skip_broken=give.ConsumeBool(),
+        class_names=(None, ["fer2013"], ["rafdb"], ["a", "b"])[give.ConsumeIntInRange(0, 3)],
+        subjects=(None, r"(\d)", give.ConsumeUnicodeNoSurrogates(6))[give.ConsumeIntInRange(0, 2)],
+    )
 
 
 def settings(data: bytes) -> None:
