@@ -27,6 +27,7 @@ _MOST_FPS = 240.0  # a higher rate is a clock's: recordings of a browser have 10
 _COPY_FPS, _LEAST_COPY_FPS, _MOST_COPY_FPS = 30.0, 10.0, 120.0
 # A header's duration may exceed the last frame's time: sound goes on, or a browser wrote a rounded one.
 _DURATION_SLACK = 0.5  # seconds
+_LONGEST_PAUSE = 3600.0  # seconds between two frames; more is a damaged time
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # both are in OpenCV's wheel
 
 
@@ -104,10 +105,9 @@ class FrameSource:
         self._container = Container() if address or device else read_container(text)
         self.duration = count / self.fps  # where a file stores no count, OpenCV multiplies its duration by the rate
         self.num_frames = count if self._container.counts_frames else 0
-        self._num_shown = self.num_frames
-        if shown := self._container.shown_seconds:  # cutting a video on a phone hides frames without removing them
-            self.duration = min(self.duration, shown)
-            self._num_shown = min(count, math.floor(shown * self.fps + 0.5))
+        if 0 < self._container.shown_seconds < self.duration - 1.5 / self.fps:
+            self.duration = self._container.shown_seconds
+            self.num_frames = 0  # cutting a video on a phone hides frames without removing them
         self.every = every
         self.num_read, self.seconds = 0, 0.0
         self.problem: str | None = None
@@ -137,7 +137,7 @@ class FrameSource:
                         first = seconds if math.isfinite(seconds) else 0.0
                     seconds -= first
                 if self.num_read:
-                    if math.isfinite(seconds) and seconds > self.seconds:
+                    if 0 < seconds - self.seconds < _LONGEST_PAUSE:  # False for a time that is no number
                         self._period = seconds - self.seconds
                         longest = max(longest, self._period)
                     else:
@@ -169,13 +169,12 @@ class FrameSource:
         """
         read, until = f"{self.num_read:,} frames could be read", f"up to {self.seconds:.2f} s"
         advice = "the file is damaged or incomplete"
-        if self._container.counts_frames:
-            hides = self._num_shown < self.num_frames  # then the edge of the cut may fall between two frames
-            if self.num_read >= self._num_shown - hides:
+        if self.num_frames:
+            if self.num_read >= self.num_frames:
                 return None
             if self._container.is_avi:
                 advice += "; if frames in the middle are missing, the times after the gap are too early"
-            read = f"{self.num_read:,} of {self._num_shown:,} frames could be read"
+            read = f"{self.num_read:,} of {self.num_frames:,} frames could be read"
         elif self.seconds + longest + _DURATION_SLACK < self.duration:
             until = f"{until} of {self.duration:.2f} s"
         elif not self._container.ends_early:
