@@ -16,6 +16,7 @@ from PIL import Image
 from fer_tf.artifacts import RunDirectory, write_json
 from fer_tf.commands import explore, prepare
 from fer_tf.config import Config
+from fer_tf.data.audit import audit, audit_text
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset
 from fer_tf.data.reading.folders import arrange
@@ -407,3 +408,8 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
 def test_explore_says_that_class_folders_name_no_splits(tmp_path, capsys):
     assert explore.main(["--data", str(write_faces(tmp_path / "d", "happy", "sad"))]) == 0
     assert "read: class folders without splits (train cuts validation and test from them)" in capsys.readouterr().out
+
+
+def test_what_was_cut_is_said_to_come_from_the_class_folders(tmp_path):
+    dataset = load_dataset(write_faces(tmp_path / "d", "happy", "sad"))
+    assert "  read: the class folders\n" in audit_text(audit(dataset))

@@ -147,7 +147,8 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
 def _folder_of(files: np.ndarray) -> str:
     """Return the folder that all files of a split share, empty if they share none."""
-    return posixpath.commonpath([posixpath.dirname(file) for file in files])
+    folder = posixpath.commonpath([posixpath.dirname(file) for file in files])
+    return f"{folder}/" if folder else ""
 
 
 def read_text(read: dict[str, Any]) -> list[str]:
@@ -158,14 +159,13 @@ def read_text(read: dict[str, Any]) -> list[str]:
     """
     lines = []
     if read.get("from"):
-        if read["names_splits"]:
-            places = [
-                f"{split} from {folder}/" if folder else f"{split} from every class folder"
-                for split, folder in read["from"].items()
-            ]
+        places = [f"{split} from {folder or 'the class folders'}" for split, folder in read["from"].items()]
+        if not read["names_splits"]:
+            lines.append("read: class folders without splits (train cuts validation and test from them)")
+        elif any(read["from"].values()):
             lines.append(f"read: {', '.join(places)}")
         else:
-            lines.append("read: class folders without splits (train cuts validation and test from them)")
+            lines.append("read: the class folders")
     if read.get("faces"):
         kinds = {"whole": "as crops", "detect": "as photographs, of each the most prominent face"}
         lines.append(f"taken {kinds.get(read['faces'], read['faces'])}")
