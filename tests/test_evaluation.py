@@ -180,9 +180,8 @@ class TestCalibration:
         before = evaluation.calibration_metrics(labels, probabilities)
         assert result["calibration_before"]["ece"] == pytest.approx(before["ece"])
         assert result["calibration_before"]["nll"] == pytest.approx(before["nll"])
-        assert evaluation.format_summary(result).splitlines()[-1] == (
-            f"without temperature scaling (T = 1.700): calibration error {before['ece']:.4f}, negative log-likelihood"
-            f" {before['nll']:.4f} instead of {result['calibration']['nll']:.4f}"
+        assert evaluation.format_summary(result).splitlines()[8] == (
+            f"without temperature scaling (T = 1.700): calibration error {before['ece']:.4f}, loss {before['nll']:.4f}"
         )
 
     def test_zero_probabilities_stay_finite(self):
@@ -232,6 +231,8 @@ class TestCalibration:
             "  negative log-likelihood  1.0000 -> 1.1000\n"
             "Not passed: the likelihood is worse (negative log-likelihood over both halves 1.0000 before, 1.0250 "
             "after).\n"
+            "What it means: do not read the scores as shares: of those with a score near 0.7 more or fewer than 70 % "
+            "may be right.\n"
         )
 
     def test_verdict_names_the_half_that_failed(self):
@@ -298,19 +299,21 @@ def test_report_text():
     for part in (result, result["without_twin"]):  # NumPy may change its random streams
         part.update(accuracy_interval=[0.25, 0.875], macro_f1_interval=[0.125, 0.625])
     assert evaluation.format_report(result) == (
-        "               precision  recall      F1  ROC-AUC  support\n"
-        "angry              0.600   0.750   0.667    0.625        4\n"
-        "happy              0.667   0.500   0.571    0.625        4\n"
-        "sad                0.000   0.000   0.000        -        0\n"
-        "macro average      0.422   0.417   0.413        -        8\n"
-        "\n"
         "accuracy           0.6250  95 % interval 0.2500 to 0.8750\n"
         "macro-F1           0.4127  95 % interval 0.1250 to 0.6250\n"
         "balanced accuracy  0.6250\n"
         "top-2 accuracy     1.0000\n"
+        "macro ROC-AUC      -\n"
         "loss               1.0029  cross-entropy\n"
         "Brier score        0.5850\n"
         "calibration error  0.1750  15 bins; debiased root mean square 0.0000\n"
+        "There is no score above which 90 % of the answers are right.\n"
+        "Mean accuracy over all shares of answered images, the highest scores first: 0.6250.\n"
+        "\n"
+        "       precision  recall      F1  ROC-AUC  support\n"
+        "angry      0.600   0.750   0.667    0.625        4\n"
+        "happy      0.667   0.500   0.571    0.625        4\n"
+        "sad        0.000   0.000   0.000        -        0\n"
         "\n"
         "Confusion matrix, images (rows: true class, columns: predicted class)\n"
         "\n"
@@ -318,13 +321,6 @@ def test_report_text():
         "angry      3      1    0\n"
         "happy      2      2    0\n"
         "sad        0      0    0\n"
-        "\n"
-        "The same in % of the row\n"
-        "\n"
-        "       angry  happy  sad\n"
-        "angry   75.0   25.0  0.0\n"
-        "happy   50.0   50.0  0.0\n"
-        "sad      0.0    0.0  0.0\n"
         "\n"
         "happy is taken for angry in 50.0 % of its images (2 of 4).\n"
         "angry is taken for happy in 25.0 % of its images (1 of 4).\n"
@@ -334,19 +330,21 @@ def test_report_text():
         "Images with an exact duplicate in the training data: 3 of 8.\n"
         "Without them (5 images):\n"
         "\n"
-        "               precision  recall      F1  ROC-AUC  support\n"
-        "angry              0.000   0.000   0.000    0.250        1\n"
-        "happy              0.667   0.500   0.571    0.250        4\n"
-        "sad                0.000   0.000   0.000        -        0\n"
-        "macro average      0.222   0.167   0.190        -        5\n"
-        "\n"
         "accuracy           0.4000  95 % interval 0.2500 to 0.8750\n"
         "macro-F1           0.1905  95 % interval 0.1250 to 0.6250\n"
         "balanced accuracy  0.2500\n"
         "top-2 accuracy     1.0000\n"
+        "macro ROC-AUC      -\n"
         "loss               1.4708  cross-entropy\n"
         "Brier score        0.9000\n"
         "calibration error  0.4000  15 bins; debiased root mean square 0.3162\n"
+        "There is no score above which 90 % of the answers are right.\n"
+        "Mean accuracy over all shares of answered images, the highest scores first: 0.4000.\n"
+        "\n"
+        "       precision  recall      F1  ROC-AUC  support\n"
+        "angry      0.000   0.000   0.000    0.250        1\n"
+        "happy      0.667   0.500   0.571    0.250        4\n"
+        "sad        0.000   0.000   0.000        -        0\n"
     )
 
 

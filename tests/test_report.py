@@ -41,6 +41,7 @@ SECTIONS = [
     "Results by phase",
     "Confusion matrix and analysis",
     "Calibration",
+    "When to trust an answer",
     "Exported models",
     "Data audit",
     "Limits and intended use",
@@ -195,6 +196,7 @@ def test_pictures_are_inside_the_page_and_beside_the_markdown(full_run):
         "confusion_matrix",
         "class_scores",
         "reliability",
+        "selective",
     ]
     assert len(sources) == len(names)
     for source, name in zip(sources, names, strict=True):
@@ -330,6 +332,24 @@ def test_test_time_augmentation_stands_beside_the_single_view(copied_run):
         "Averaging over 10 views of each image (mirrored, shifted) takes 12.50 ms an image instead of 1.25 ms and "
         "changes the accuracy on test by +1.25 points (95 % -0.50 to +3.00; McNemar's exact test p = 0.2)."
     ) in text_of(run)
+
+
+def test_when_to_trust_an_answer(copied_run):
+    run, metrics = copied_run, read_json(copied_run.metrics)
+    for split, found in metrics["keras"].items():
+        found["selective"] |= (
+            {"score_for_90": 0.75, "share_for_90": 0.4, "area": 0.875} if split == "validation" else {}
+        )
+    write_json(run.metrics, metrics)
+    write_report(run)
+    section = text_of(run).split("## When to trust an answer")[1].split("## ")[0]
+    assert "| validation (selection split) | 0.75 | 40.0 % | 0.875 |" in section
+    assert "Of the images with a score of 0.75 or more, 90 % are right; these are 40.0 % of the images." in section
+    for found in metrics["keras"].values():  # of version 0.1
+        del found["selective"]
+    write_json(run.metrics, metrics)
+    write_report(run)
+    assert "Selective accuracy was not measured" in text_of(run) and "figures/selective.png" not in text_of(run)
 
 
 def test_calibration_verdict_says_what_failed(copied_run):

@@ -56,7 +56,13 @@ def run(args: argparse.Namespace) -> int:
     other_path = Path(args.against) if args.against else None
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
-    # Bad data is refused before TensorFlow is imported.
+    # What this installation lacks, and bad data, is said before any picture is decoded or TensorFlow is imported.
+    if left_out := scoring.left_out_text():
+        if args.against or args.tta:
+            raise InputError(
+                "--against and --tta compare models, which needs scikit-learn: pip install 'fer_tf[train]'"
+            )
+        print(left_out + "\n")
     data, is_of_run = scoring.load_data(args.data, directory, metadata, **reading_arguments(args))
     if args.predictions:
         check_writable(args.predictions)
@@ -95,7 +101,9 @@ def run(args: argparse.Namespace) -> int:
         if other and other_path:
             figures[split]["comparison"] = _compare(answers[split], other, part, path, other_path)
 
-    if kept_in:
+    if kept_in and left_out:
+        print(f"{kept_in.metrics} stays as it is, because some figures are left out.")
+    elif kept_in:
         section.update(figures)
         write_json(kept_in.metrics, metrics)
         print(f"Wrote {kept_in.metrics}")
@@ -129,9 +137,10 @@ def _compare(
     probabilities: np.ndarray, other: Predictor, part: Dataset, path: Path, other_path: Path
 ) -> dict[str, Any]:
     from fer_tf.evaluation import compare, format_comparison
+    from fer_tf.scoring import predict_with_progress
 
     assert part.images is not None
-    comparison = compare(part.labels, probabilities, other.predict(part.images))
+    comparison = compare(part.labels, probabilities, predict_with_progress(other, part.images))
     same_name = path.name == other_path.name
     names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
     print(format_comparison(comparison, *names))

@@ -7,6 +7,7 @@ split has no image of it.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from fer_tf.errors import InputError
 from fer_tf.evaluation.calibration import calibration_metrics, undo_temperature
 from fer_tf.evaluation.checks import NUM_RESAMPLES, checked, percentile_interval
+from fer_tf.evaluation.selective import selective_accuracy
 
 
 def evaluate(
@@ -44,12 +46,12 @@ def evaluate(
     Returns:
         A dict that JSON can hold: `num_images`, `loss` (cross-entropy of the unclipped probabilities, as
         `model.evaluate` on TensorFlow; Keras on JAX clips them at 1e-7), `accuracy`, `macro_f1`,
-        `balanced_accuracy`, `top2_accuracy`, `roc_auc_macro` (None if a class is absent), `accuracy_interval` and
-        `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts), `confusion_shares` (of the
-        row), `calibration` (see `calibration_metrics`). With `has_duplicate` also `num_with_twin` (the number of
-        duplicates) and `without_twin` (the same figures for the other images; None if there are none). With
-        `temperature` also `temperature` itself and `calibration_before`, the calibration without it. With `missing`
-        also `missing_classes`, their names.
+        `balanced_accuracy`, `top2_accuracy`, `roc_auc_macro` (None if a class is absent, or without scikit-learn),
+        `accuracy_interval` and `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts),
+        `confusion_shares` (of the row), `calibration` (see `calibration_metrics`), `selective` (see
+        `selective_accuracy`). With `has_duplicate` also `num_with_twin` (the number of duplicates) and `without_twin`
+        (the same figures for the other images; None if there are none). With `temperature` also `temperature` itself
+        and `calibration_before`, the calibration without it. With `missing` also `missing_classes`, their names.
 
     Raises:
         InputError: if the arrays do not fit together, hold no image, or the rows are no probabilities.
@@ -93,12 +95,12 @@ def _measure(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int, missing: Sequence[str]
 ) -> dict[str, Any]:
     """Compute every figure of a split; the key of a figure is its name in metrics.json."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
     num_images, num_classes = probabilities.shape
     predicted, classes = probabilities.argmax(axis=1), range(num_classes)
-    matrix = confusion_matrix(labels, predicted, labels=classes)
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    matrix = np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+    support, named, hits = matrix.sum(axis=1), matrix.sum(axis=0), np.diag(matrix)
+    precision, recall = hits / np.maximum(named, 1), hits / np.maximum(support, 1)
+    f1 = 2 * hits / np.maximum(support + named, 1)
     top2 = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
     roc_auc = _roc_auc(labels, probabilities)
     counted = np.array([name not in missing for name in class_names])
@@ -128,12 +130,15 @@ def _measure(
         "confusion_matrix": matrix.tolist(),
         "confusion_shares": (matrix / np.maximum(support, 1)[:, None]).tolist(),
         "calibration": calibration,
+        "selective": selective_accuracy(labels, probabilities),
         **({"missing_classes": list(missing)} if missing else {}),
     }
 
 
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """Area under each class's one-vs-rest curve; None if all images or no images are of the class."""
+    """Area under each class's one-vs-rest curve; None if all or no images are of the class, or without scikit-learn."""
+    if importlib.util.find_spec("sklearn") is None:
+        return [None] * probabilities.shape[1]
     from sklearn.metrics import roc_auc_score
 
     areas: list[float | None] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def score_split(
 
     Returns:
         What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
-        `calibration_check`.
+        `calibration_check`, which needs SciPy.
     """
     from fer_tf.data.audit import among
     from fer_tf.evaluation.calibration import calibration_check, undo_temperature
@@ -55,7 +56,8 @@ def score_split(
         temperature=temperature,
         missing=missing,
     )
-    if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4:
+    has_scipy = importlib.util.find_spec("scipy") is not None
+    if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4 and has_scipy:
         result["calibration_check"] = calibration_check(
             part.labels, undo_temperature(probabilities, temperature), seed=seed
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from fer_tf.text import percent
 
 TARGET_ACCURACY = 0.9
 _NUM_POINTS = 100  # of the curve that metrics.json keeps
@@ -49,3 +52,17 @@ def selective_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         "score_for_90": None if best is None else float(scores[last[best]]),
         "share_for_90": None if best is None else float(share[best]),
     }
+
+
+def selective_in_words(found: Mapping[str, Any]) -> str:
+    """Say in a sentence at which score 90 % of the answers are right.
+
+    Args:
+        found: as returned by `selective_accuracy`.
+    """
+    if found["score_for_90"] is None:
+        return "There is no score above which 90 % of the answers are right."
+    return (
+        f"Of the images with a score of {found['score_for_90']:.2f} or more, 90 % are right; these are "
+        f"{percent(found['share_for_90'])} of the images."
+    )

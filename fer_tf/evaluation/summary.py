@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 
 from fer_tf.evaluation.calibration import calibration_verdict, place_in_band
+from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.text import interval, number, percent
 
 CONFUSIONS_NAMED = 3
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """Format what `evaluate` returned: a table of classes, figures with intervals, the confusion matrix, sentences.
+    """Format what `evaluate` returned: figures with intervals, a table of classes, the confusion matrix, sentences.
 
     Args:
         result: as returned by `evaluate`.
     """
     names = [row["name"] for row in result["per_class"]]
-    lines = [_class_table(result), "", format_summary(result), ""]
+    lines = [format_summary(result), "", _class_table(result), ""]
     lines += ["Confusion matrix, images (rows: true class, columns: predicted class)", ""]
-    lines += [_matrix(result["confusion_matrix"], names, "{:d}"), ""]
-    lines += ["The same in % of the row", ""]
-    lines += [_matrix(100 * np.array(result["confusion_shares"]), names, "{:.1f}"), ""]
+    lines += [_matrix(result["confusion_matrix"], names), ""]
     lines += _in_words(result, names)
     if "without_twin" in result:
         duplicates, rest = result["num_with_twin"], result["without_twin"]
@@ -32,7 +31,7 @@ def format_report(result: dict[str, Any]) -> str:
         if rest is None:
             lines.append("Every image has one.")
         elif duplicates:
-            lines += [f"Without them ({rest['num_images']} images):", "", _class_table(rest), "", format_summary(rest)]
+            lines += [f"Without them ({rest['num_images']} images):", "", format_summary(rest), "", _class_table(rest)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,6 +48,7 @@ def format_summary(result: dict[str, Any]) -> str:
         f"macro-F1           {result['macro_f1']:.4f}  95 % interval {interval(result['macro_f1_interval'], '.4f')}",
         f"balanced accuracy  {result['balanced_accuracy']:.4f}",
         f"top-2 accuracy     {result['top2_accuracy']:.4f}",
+        f"macro ROC-AUC      {number(result['roc_auc_macro'], '.4f')}",
         f"loss               {result['loss']:.4f}  cross-entropy",
         f"Brier score        {calibration['brier']:.4f}",
         f"calibration error  {calibration['ece']:.4f}  {calibration['num_bins']} bins;"
@@ -58,7 +58,13 @@ def format_summary(result: dict[str, Any]) -> str:
         before = result["calibration_before"]
         lines.append(
             f"without temperature scaling (T = {result['temperature']:.3f}): calibration error {before['ece']:.4f},"
-            f" negative log-likelihood {before['nll']:.4f} instead of {calibration['nll']:.4f}"
+            f" loss {before['nll']:.4f}"
+        )
+    if "selective" in result:
+        lines.append(selective_in_words(result["selective"]))
+        lines.append(
+            f"Mean accuracy over all shares of answered images, the highest scores first: "
+            f"{result['selective']['area']:.4f}."
         )
     return "\n".join(lines)
 
@@ -105,17 +111,18 @@ def format_calibration(check: dict[str, Any]) -> str:
             f" a perfectly calibrated model: {interval(half['band'], '.4f')} ({place_in_band(half)})",
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
-    return "\n".join([*lines, calibration_verdict(check)]) + "\n"
+    meaning = (
+        "the scores can be read as shares on images like these: of those with a score near 0.7 about 70 % are right"
+        if check["passed"]
+        else "do not read the scores as shares: of those with a score near 0.7 more or fewer than 70 % may be right"
+    )
+    return "\n".join([*lines, calibration_verdict(check), f"What it means: {meaning}."]) + "\n"
 
 
 def _class_table(result: dict[str, Any]) -> str:
-    width = max(len("macro average"), *(len(row["name"]) for row in result["per_class"]))
+    width = max(len(row["name"]) for row in result["per_class"])
     lines = [f"{'':<{width}}  precision  recall      F1  ROC-AUC  support"]
-    missing = result.get("missing_classes", ())
-    counted = [row for row in result["per_class"] if row["name"] not in missing]
-    mean = {key: np.mean([row[key] for row in counted]) for key in ("precision", "recall")}
-    average = {"f1": result["macro_f1"], "roc_auc": result["roc_auc_macro"], "support": result["num_images"]}
-    for row in (*result["per_class"], {"name": "macro average", **mean, **average}):
+    for row in result["per_class"]:
         lines.append(
             f"{row['name']:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
             f"  {number(row['roc_auc'], '.3f'):>7}  {row['support']:7d}"
@@ -123,8 +130,8 @@ def _class_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _matrix(matrix: Sequence[Sequence[float]] | np.ndarray, names: list[str], form: str) -> str:
-    cells = [[form.format(value) for value in row] for row in matrix]
+def _matrix(matrix: Sequence[Sequence[int]], names: list[str]) -> str:
+    cells = [[str(value) for value in row] for row in matrix]
     first = max(len(name) for name in names)
     widths = [max(len(name), *(len(row[c]) for row in cells)) for c, name in enumerate(names)]
     lines = [" " * first + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))]

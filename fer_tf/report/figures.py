@@ -38,6 +38,8 @@ def draw_run(facts: Facts) -> dict[str, Figure]:
         figures["confusion_matrix"] = plots.plot_confusion_matrix(result["confusion_matrix"], names, title=title)
         figures["class_scores"] = plots.plot_class_scores(rows, title=title)
         figures["reliability"] = plots.plot_reliability(states, title=title)
+        if "selective" in result:
+            figures["selective"] = plots.plot_selective(result["selective"], title=title)
     return figures
 
 

@@ -159,6 +159,36 @@ def plot_reliability(
     return figure
 
 
+def plot_selective(
+    selective: Mapping[str, Any], *, title: str = "Selective accuracy", ax: Axes | None = None
+) -> Figure:
+    """Plot accuracy over the share of images that are answered, with the place down to which 90 % are right.
+
+    Args:
+        selective: of `evaluation.selective_accuracy`.
+        title: above the figure.
+        ax: where to draw.
+    """
+    figure, ax = _axes(ax, height=4.6)
+    curve = selective["curve"]
+    shares, accuracy = [row["share"] for row in curve], [row["accuracy"] for row in curve]
+    ax.plot(shares, accuracy, "-", color=BLUE, label=f"answered by score, mean {selective['area']:.3f}")
+    ax.axhline(accuracy[-1], linestyle=":", color=GREY, label=f"all images, {percent(accuracy[-1])}")
+    if selective["score_for_90"] is not None:
+        share = selective["share_for_90"]
+        label = f"90 % are right: score {selective['score_for_90']:.2f} or more, {percent(share)} of the images"
+        ax.axvline(share, linestyle="--", color=VERMILION, label=label)
+    ax.set(
+        xlim=(0, 1), ylim=(min(0.5, *accuracy), 1.02), xlabel="share of images answered, the highest scores first",
+        ylabel="share of these that are right",
+    )  # fmt: skip
+    ax.set_title(plain(title))
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)  # inside, lines would cross it
+    return figure
+
+
 def plot_class_balance(
     counts: Mapping[str, Sequence[int]], class_names: Sequence[str], *, ax: Axes | None = None
 ) -> Figure:

@@ -21,6 +21,7 @@ from fer_tf.report.sections import (
     overview,
     reproduction,
     results,
+    selective,
 )
 
 SECTIONS: dict[str, Callable[[Facts], list[Block]]] = {
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Facts], list[Block]]] = {
     "Results by phase": results.results,
     "Confusion matrix and analysis": confusion_matrix.confusion_matrix,
     "Calibration": calibration.calibration,
+    "When to trust an answer": selective.selective,
     "Exported models": exports.exports,
     "Data audit": data_audit.data_audit,
     "Limits and intended use": limits.limits,
