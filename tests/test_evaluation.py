@@ -231,9 +231,14 @@ class TestCalibration:
             "  negative log-likelihood  1.0000 -> 1.1000\n"
             "Not passed: the likelihood is worse (negative log-likelihood over both halves 1.0000 before, 1.0250 "
             "after).\n"
-            "What it means: do not read the scores as shares: of those with a score near 0.7 more or fewer than 70 % "
-            "may be right.\n"
+            "What it means: even on images like these a score is no exact share of right answers: off by 2.0 points on "
+            "average in the worse half.\n"
         )
+
+    def test_a_check_that_passed_says_what_a_score_means(self):
+        labels, probabilities = make_case(3000, sharpness=2)
+        text = evaluation.format_calibration(evaluation.calibration_check(labels, probabilities))
+        assert "What it means: on images like these a score can be read as a share: of those with a score near" in text
 
     def test_verdict_names_the_half_that_failed(self):
         labels, probabilities = make_case(3000, sharpness=2)

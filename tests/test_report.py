@@ -335,7 +335,7 @@ def test_test_time_augmentation_stands_beside_the_single_view(copied_run):
 
 
 def test_when_to_trust_an_answer(copied_run):
-    run, metrics = copied_run, read_json(copied_run.metrics)
+    run, metrics = copied_run, json.loads(copied_run.metrics.read_text())
     for split, found in metrics["keras"].items():
         found["selective"] |= (
             {"score_for_90": 0.75, "share_for_90": 0.4, "area": 0.875} if split == "validation" else {}

@@ -13,6 +13,7 @@ from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, ship
 from fer_tf.commands import evaluate, export_tflite, report, ship, train
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.deploy.bundle import read_checksums
+from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.inference.opening import open_model
 from fer_tf.recipes import recipe
 from fer_tf.report.writing import FACE_FIGURES
@@ -109,6 +110,12 @@ def test_evaluate_says_when_the_figures_are_others(packed, run, tmp_path, capsys
 def test_a_packed_folder_is_not_written_into(command, packed, capsys):
     assert command.main(["--run", str(packed.path)]) == 2
     assert "is packed, its files are those that SHA256SUMS names: write elsewhere" in capsys.readouterr().err
+
+
+def test_card_says_which_answers_to_believe(packed):
+    card = " ".join(packed.model_card.read_text().split())
+    for found in read_json(packed.metrics)["keras"].values():
+        assert selective_in_words(found["selective"]) in card
 
 
 def test_card_of_fer2013_says_whose_images_and_for_what(packed, run, tmp_path, monkeypatch):

@@ -111,10 +111,13 @@ def format_calibration(check: dict[str, Any]) -> str:
             f" a perfectly calibrated model: {interval(half['band'], '.4f')} ({place_in_band(half)})",
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
+    error = f"{100 * max(half['ece_after'] for half in check['halves']):.1f} points"
     meaning = (
-        "the scores can be read as shares on images like these: of those with a score near 0.7 about 70 % are right"
+        "on images like these a score can be read as a share: of those with a score near 0.7 about 70 % are right "
+        f"(off by {error} on average in the worse half, which chance explains)"
         if check["passed"]
-        else "do not read the scores as shares: of those with a score near 0.7 more or fewer than 70 % may be right"
+        else f"even on images like these a score is no exact share of right answers: off by {error} on average in the "
+        "worse half"
     )
     return "\n".join([*lines, calibration_verdict(check), f"What it means: {meaning}."]) + "\n"
 
