@@ -139,7 +139,7 @@ def read_threshold(metadata: Mapping[str, Any], coverage: float) -> float:
     if sets is None:
         raise InputError(
             "this model carries no thresholds for prediction sets: export it again with "
-            "`fer-tf export_tflite --run DIR --data PATH`, which adds them"
+            "`fer-tf export_tflite --run DIR --data PATH --output FILE`"
         )
     thresholds = sets.get("thresholds") if isinstance(sets, Mapping) and sets.get("method") == METHOD else None
     threshold = thresholds.get(f"{coverage:g}") if isinstance(thresholds, Mapping) else None
