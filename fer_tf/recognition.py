@@ -28,6 +28,8 @@ from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import listed, printable
 
 UNCERTAIN = "uncertain"  # the answer where the highest score is too low
+CLOSE_SCORES = 0.15  # of a label: a second emotion whose score is less below the first is named too
+SURE_SCORE = 0.5  # of a label: below it, it ends in "?"
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -349,8 +351,24 @@ def _crops(found: Sequence[faces.Face]) -> np.ndarray:
 
 
 def _label(face: Face) -> str:
-    name, score = face.emotions[0]
-    return f"{printable(name)} {score:.0%}" if face.answer == name else printable(face.answer)
+    """Return the answer that was asked for, or the likeliest emotion with its score: see `label_text`."""
+    return label_text(face.emotions) if face.answer == face.emotions[0][0] else printable(face.answer)
+
+
+def label_text(emotions: Sequence[tuple[str, float]]) -> str:
+    """Return the likeliest emotion with its score: the two likeliest where they are close, with "?" below one half.
+
+    Args:
+        emotions: (class name, score) pairs, the most likely first.
+
+    Example:
+        >>> label_text([("sad", 0.44), ("neutral", 0.31), ("fear", 0.25)])
+        'sad 44% / neutral 31%?'
+    """
+    best = emotions[0][1]
+    close = [pair for pair in emotions[:2] if best - pair[1] < CLOSE_SCORES]
+    text = " / ".join(f"{printable(name)} {score:.0%}" for name, score in close)
+    return text if best >= SURE_SCORE else f"{text}?"
 
 
 def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:

@@ -200,7 +200,7 @@ def test_annotated_pictures_show_the_answer(tmp_path, crop, monkeypatch):
     model, top = _model(tmp_path, crop, 2), crop[0]
     for settings in ({}, {"coverage": 0.8}, {"min_score": 1.0}):
         Recognizer(model, **settings).recognize_file(tmp_path / "face.png", tmp_path / "out.png")
-    assert labels == [f"{top[1]} {top[0]:.0%}", f"{top[1]} or {crop[1][1]}", "uncertain"]
+    assert labels == [f"{top[1]} {top[0]:.0%}?", f"{top[1]} or {crop[1][1]}", "uncertain"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from PIL import Image
 
 from fer_tf import faces
 from fer_tf.faces.drawing import place_label
+from fer_tf.recognition import label_text
 
 
 def shares_pixels(one, other):
@@ -43,3 +44,18 @@ def test_letters_grow_with_the_picture_and_not_with_the_face():
 def test_a_long_label_is_drawn_inside_a_small_picture(side):
     drawn = faces.draw_faces(Image.new("RGB", (side, side)), [((5, 5, 20, 20), "surprise or neutral 93%")])
     assert drawn.size == (side, side) and np.asarray(drawn)[-1, -1].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [
+        ((0.93, 0.05), "sad 93%"),
+        ((0.55, 0.41), "sad 55% / neutral 41%"),
+        ((0.55, 0.35), "sad 55%"),
+        ((0.44, 0.10), "sad 44%?"),
+        ((0.44, 0.31), "sad 44% / neutral 31%?"),
+        ((1.0,), "sad 100%"),
+    ],
+)
+def test_a_label_names_what_is_close_and_doubts_what_is_low(scores, text):
+    assert label_text(list(zip(("sad", "neutral"), scores, strict=False))) == text
