@@ -21,6 +21,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.conformal import prediction_set, read_threshold
 from fer_tf.faces.crops import Box, scaled
 from fer_tf.faces.detection import DETECT_SIDE, FACE_MODES, MIN_FACE_SCORE, MIN_FACE_SIZE
+from fer_tf.faces.drawing import save_annotated
 from fer_tf.faces.pictures import MIN_SIDE, as_picture, read_picture, say_first_frames
 from fer_tf.inference.classifier import EmotionClassifier
 from fer_tf.inference.predictor import rank
@@ -29,7 +30,7 @@ from fer_tf.text import listed, printable
 
 UNCERTAIN = "uncertain"  # the answer where the highest score is too low
 CLOSE_SCORES = 0.15  # of a label: a second emotion whose score is less below the first is named too
-SURE_SCORE = 0.5  # of a label: below it, it ends in "?"
+SURE_SCORE = 0.5  # of a label: below it, it is pale and ends in "?"
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -208,7 +209,7 @@ class Recognizer:
             image = picture.detailed(MIN_SIDE)
             here = [dataclasses.replace(face, box=scaled(face.box, picture.size, image.size)) for face in found]
             with atomic_path(annotated) as temporary:
-                _annotate(image, here).save(temporary, quality=90)
+                save_annotated(_annotate(image, here), temporary)
         return found, picture.is_first_of_several
 
     def recognize_files(
@@ -350,11 +351,6 @@ def _crops(found: Sequence[faces.Face]) -> np.ndarray:
     return np.stack([face.crop for face in found]) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
-def _label(face: Face) -> str:
-    """Return the answer that was asked for, or the likeliest emotion with its score: see `label_text`."""
-    return label_text(face.emotions) if face.answer == face.emotions[0][0] else printable(face.answer)
-
-
 def label_text(emotions: Sequence[tuple[str, float]]) -> str:
     """Return the likeliest emotion with its score: the two likeliest where they are close, with "?" below one half.
 
@@ -372,5 +368,12 @@ def label_text(emotions: Sequence[tuple[str, float]]) -> str:
 
 
 def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:
-    labels = [_label(face) for face in found]
-    return faces.draw_faces(picture, [(face.box, label) for face, label in zip(found, labels, strict=True)])
+    return faces.draw_faces(picture, [_mark(face) for face in found])
+
+
+def _mark(face: Face) -> faces.Mark:
+    """How a face is drawn: its answer, in the colour of the likeliest emotion, pale where the answer is not sure."""
+    name, score = face.emotions[0]
+    is_one = face.answer == name
+    text = label_text(face.emotions) if is_one else printable(face.answer)
+    return faces.Mark(face.box, text, name, face.is_uncertain or score < SURE_SCORE)

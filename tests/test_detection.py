@@ -109,7 +109,7 @@ def test_a_photograph_that_lies_on_its_side_is_turned_first(tmp_path):
 
 def test_drawing_keeps_the_size_and_touches_boxes_and_labels_only():
     image = photograph()
-    drawn = faces.draw_faces(image, [(FACE_BOXES[0], "happy 93%")])
+    drawn = faces.draw_faces(image, [faces.Mark(FACE_BOXES[0], "happy 93%", "happy")])
     assert drawn.size == image.size and drawn.mode == "RGB"
     changed = np.any(np.asarray(drawn) != np.asarray(image), axis=2)
     left, top, width, height = FACE_BOXES[0]

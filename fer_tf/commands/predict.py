@@ -135,6 +135,9 @@ def run(args: argparse.Namespace) -> int:
     inputs = find_inputs(args.inputs)
     for problem in inputs.problems:
         report.skip(problem)
+    if inputs.annotated:
+        copies = "copy" if inputs.annotated == 1 else "copies"
+        _log.info("left out %s annotated %s of earlier calls", f"{inputs.annotated:,}", copies)
     if inputs.skipped and inputs.files:
         _log.warning("left out what is no picture or video: %s", skipped_kinds(inputs.skipped))
     files = [str(path) for path in inputs.files]

@@ -2,78 +2,215 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import dataclasses
+import statistics
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from fer_tf.faces.crops import Box
+from fer_tf.faces.fonts import font_for
+from fer_tf.task import EMOTIONS, canonical_emotion
 
-_BOX_COLOUR, _TEXT_COLOUR = (255, 210, 0), (0, 0, 0)
-_SMALLEST_LETTERS, _LETTERS_PER_SIDE = 12, 40  # pixels; the picture's shorter side holds so many heights of a letter
-_NUM_MOVES = 3  # places further away that are tried in each direction, in heights of a label
+_COLOURS = (
+    (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (86, 180, 233), (120, 120, 120),
+)  # fmt: skip
+_COLOURS = ((213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (86, 180, 233), (120, 120, 120))
+# Of other classes: Tol's scheme "muted" (2021), of which these differ from the colours above.
+_OTHER_COLOURS = ((136, 34, 85), (51, 34, 136), (153, 153, 51), (68, 170, 153), (240, 228, 66))
+_FAINT = 0.65  # share of white in the colour of a label that is not to be trusted
+_LINE_SHARE = 1 / 300  # thickness of a line, in shorter sides of the picture
+_LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likewise
+_LETTER_OF_FACE = 0.2  # height of the letters, in widths of the median face
+_MIN_LETTER = 11.0  # pixels; smaller ones cannot be read
+_NO_FONT = "(no font)"
+_MARK = b"fer_tf: annotated copy"  # in the files that we write, so that they are never read as photographs
+_MARK_WITHIN = 4096  # bytes from the start of the file
 
 
-def draw_faces(image: Image.Image, faces: Sequence[tuple[Box, str]]) -> Image.Image:
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A face to draw.
+
+    Attributes:
+        box: left, top, width and height in pixels.
+        text: of the label.
+        emotion: the class that gives the colour.
+        is_faint: True to draw it pale: the answer is not to be trusted.
+    """
+
+    box: Box
+    text: str
+    emotion: str = ""
+    is_faint: bool = False
+
+
+def draw_faces(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
     """Return a copy of a picture with a box and a label on each face.
 
-    Lines and letters grow with the picture. A label covers no other face and no other label where one of
-    the places of `place_label` is free.
+    Lines and letters follow the size of the picture. A label stands where it covers no other face and no other label,
+    as long as there is such a place.
 
     Args:
         image: the upright picture.
-        faces: (box, label) pairs; a box is (left, top, width, height) in pixels.
+        marks: the faces.
 
     Returns:
-        An RGB image of the same size.
+        An RGB image of the same size, without metadata.
     """
     picture = image.convert("RGB")
+    picture.info = {}
+    if not marks:
+        return picture
     draw = ImageDraw.Draw(picture)
-    line = max(1, round(min(picture.size) / 250))
-    letters = max(_SMALLEST_LETTERS, round(min(picture.size) / _LETTERS_PER_SIDE))
-    for (left, top, width, height), _ in faces:
-        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_BOX_COLOUR, width=line)
-    boxes = [box for box, _ in faces]
-    labels: list[Box] = []
-    for number, (box, label) in enumerate(faces):
-        font = _font(letters)
-        length = draw.textlength(label, font=font) + 2 * line
-        if length > picture.width:  # smaller letters are better than a label that is cut off
-            font = _font(max(1, int(letters * picture.width / length)))
-        _, _, right, bottom = draw.textbbox((0, 0), label, font=font)
-        size = (round(right) + 2 * line, round(bottom) + 2 * line)
-        x, y = place_label(box, size, picture.size, [*boxes[:number], *boxes[number + 1 :], *labels])
-        labels.append((x, y, *size))
-        draw.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), fill=_BOX_COLOUR)
-        draw.text((x + line, y + line), label, fill=_TEXT_COLOUR, font=font)
+    line = max(1, round(min(picture.size) * _LINE_SHARE))
+    height = letter_height(picture.size, [mark.box for mark in marks])
+    for mark in marks:
+        left, top, width, tall = mark.box
+        draw.rectangle((left, top, left + width - 1, top + tall - 1), outline=_colour(mark), width=line)
+    texts = [_drawable(mark.text, height) for mark in marks]
+    sizes = []
+    for text, font in texts:
+        left, top, right, bottom = font.getbbox(text)
+        sizes.append((round(right - left) + 4 * line, round(bottom - top) + 4 * line))
+    places = place_labels(picture.size, [mark.box for mark in marks], sizes)
+    for mark, (text, font), place in zip(marks, texts, places, strict=True):
+        colour = _colour(mark)
+        _join(draw, mark.box, place, colour, line)
+        left, top, right, bottom = place
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
+        x, y, _, _ = font.getbbox(text)
+        draw.text((left + 2 * line - x, top + 2 * line - y), text, fill=_text_colour(colour), font=font)
     return picture
 
 
-def place_label(box: Box, size: tuple[int, int], picture: tuple[int, int], taken: Sequence[Box]) -> tuple[int, int]:
-    """Return the left and top of a label: above, below, inside or beside its box, or moved, inside the picture.
+def letter_height(size: tuple[int, int], boxes: Sequence[Box]) -> float:
+    """Return the height of letters in a picture, pixels.
 
     Args:
-        box: the face that the label belongs to.
-        size: width and height of the label, pixels.
-        picture: width and height of the picture, pixels.
-        taken: other faces and labels; the place that covers least of them is chosen, and the first of equal ones.
+        size: width and height of the picture.
+        boxes: of its faces, at least one.
     """
-    left, top, width, height = box
-    places = [(left, top - size[1]), (left, top + height), (left, top), (left, top + height - size[1])]
-    places += [(left + width, top), (left - size[0], top), (left + width - size[0], top - size[1])]
-    for move in range(1, _NUM_MOVES + 1):
-        places += [(left, top - (1 + move) * size[1]), (left, top + height + move * size[1])]
-    inside = [(max(0, min(x, picture[0] - size[0])), max(0, min(y, picture[1] - size[1]))) for x, y in places]
-    return min(inside, key=lambda place: sum(_overlap((*place, *size), other) for other in taken))
+    least, most = (min(size) * share for share in _LETTER_SHARES)
+    wanted = _LETTER_OF_FACE * statistics.median(width for _, _, width, _ in boxes)
+    return max(_MIN_LETTER, min(max(wanted, least), most))
 
 
-def _overlap(one: Box, other: Box) -> int:
-    """Number of pixels that two rectangles share."""
-    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    return max(0, across) * max(0, down)
+def place_labels(
+    size: tuple[int, int], boxes: Sequence[Box], labels: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int, int]]:
+    """Choose where the labels stand.
+
+    Args:
+        size: width and height of the picture.
+        boxes: of the faces.
+        labels: width and height of the label of each face.
+
+    Returns:
+        For each face left, top, right and bottom of its label: the place nearest to the face, inside the picture, that
+        covers no other face and no label placed before; if there is none, the one that covers least.
+    """
+    areas = [(left, top, left + width, top + height) for left, top, width, height in boxes]
+    placed: list[tuple[int, int, int, int]] = []
+    for index, (area, label) in enumerate(zip(areas, labels, strict=True)):
+        others = [*areas[:index], *areas[index + 1 :], *placed]
+
+        def cost(place: tuple[int, int, int, int], others: list[Any] = others, own: Any = area) -> float:
+            return 100 * sum(_overlap(place, other) for other in others) + _overlap(place, own)
+
+        best, least = None, float("inf")
+        for place in _places(size, area, label):
+            if (costs := cost(place)) < least:
+                best, least = place, costs
+            if not least:
+                break
+        assert best is not None
+        placed.append(best)
+    return placed
 
 
-@functools.lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _places(
+    size: tuple[int, int], area: tuple[int, int, int, int], label: tuple[int, int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Places for a label, the best first: at the edges of the face, then inside it, then farther away."""
+    left, top, right, bottom = area
+    width, height = label
+    columns = (left, right - width, (left + right - width) // 2)
+    corners = [(x, y) for y in (top - height, bottom) for x in columns]
+    corners += [(x, y) for x in (right, left - width) for y in (top, bottom - height, (top + bottom - height) // 2)]
+    corners += [(x, y) for y in (bottom - height, top) for x in columns]
+    for step in range(1, 8):
+        away = step * height
+        corners += [(x, y) for y in (top - height - away, bottom + away) for x in (*columns, right, left - width)]
+        corners += [(x, y) for x in (right + away, left - width - away) for y in (top, bottom - height)]
+    for x, y in corners:
+        x, y = max(0, min(x, size[0] - width)), max(0, min(y, size[1] - height))
+        yield x, y, x + width, y + height
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> int:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, width) * max(0, height)
+
+
+def _join(
+    draw: ImageDraw.ImageDraw, box: Box, place: tuple[int, int, int, int], colour: tuple[int, int, int], line: int
+) -> None:
+    """Draw a line from a label to its face if they do not touch."""
+    area = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    grown = (area[0] - 1, area[1] - 1, area[2] + 1, area[3] + 1)
+    if _overlap(place, grown):
+        return
+    centre = ((place[0] + place[2]) // 2, (place[1] + place[3]) // 2)
+    nearest = (min(max(centre[0], area[0]), area[2] - 1), min(max(centre[1], area[1]), area[3] - 1))
+    draw.line((*centre, *nearest), fill=colour, width=line)
+
+
+def _drawable(text: str, height: float) -> tuple[str, Any]:
+    """A text and a font that has its letters; the letters that no font has give way to a note."""
+    font = font_for(text, height)
+    if font is not None:
+        return text, font
+    rest = "".join(letter for letter in text if letter.isascii()).strip()
+    return f"{_NO_FONT} {rest}", font_for(_NO_FONT, height)
+
+
+def _colour(mark: Mark) -> tuple[int, int, int]:
+    emotion = canonical_emotion(mark.emotion)
+    if emotion in EMOTIONS:
+        colour = _COLOURS[EMOTIONS.index(emotion)]
+    else:
+        colour = _OTHER_COLOURS[zlib.crc32(mark.emotion.encode()) % len(_OTHER_COLOURS)]
+    share = _FAINT if mark.is_faint else 0.0
+    red, green, blue = (round(value + (255 - value) * share) for value in colour)
+    return red, green, blue
+
+
+def _text_colour(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black or white, whichever has the better contrast (WCAG 2.2, relative luminance)."""
+    linear = [(x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4) for x in (value / 255 for value in colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else (255, 255, 255)
+
+
+def save_annotated(picture: Image.Image, path: Path) -> None:
+    """Write an annotated picture with a mark by which `is_annotated` knows it, and without other metadata."""
+    if path.suffix.lower() == ".png":
+        information = PngImagePlugin.PngInfo()
+        information.add_text("Comment", _MARK.decode())
+        picture.save(path, pnginfo=information)
+    else:
+        picture.save(path, quality=90, comment=_MARK)
+
+
+def is_annotated(path: Path) -> bool:
+    """Tell whether `save_annotated` wrote a file."""
+    try:
+        with open(path, "rb") as file:
+            return _MARK in file.read(_MARK_WITHIN)
+    except OSError:
+        return False

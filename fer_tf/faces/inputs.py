@@ -6,10 +6,11 @@ import dataclasses
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fer_tf.errors import InputError
+from fer_tf.faces.drawing import is_annotated
 from fer_tf.faces.kinds import file_kind, is_animation, is_hidden, is_meant_as_picture, skipped_kinds
 from fer_tf.faces.video import URL_SCHEMES, VIDEO_SUFFIXES, without_password
 
@@ -25,6 +26,7 @@ class Inputs:
         videos: video files and animated GIFs, each once.
         cameras: numbers of cameras, addresses of streams, and devices.
         skipped: files in the folders that are no pictures or videos, each once.
+        annotated: number of annotated copies in the folders, which are left out.
         problems: an error for each text that stands for nothing.
     """
 
@@ -33,6 +35,7 @@ class Inputs:
     cameras: list[int | str]
     problems: list[InputError]
     skipped: list[Path] = dataclasses.field(default_factory=list)
+    annotated: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -49,6 +52,7 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
     """
     paths: dict[Path, str | None] = {}  # the kind of each file
     skipped: dict[Path, None] = {}
+    annotated: set[Path] = set()
     cameras: list[int | str] = []
     problems: list[InputError] = []
     for text in texts:
@@ -59,9 +63,12 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
         if os.path.isdir(text):  # Path.is_dir raises for a name that the system refuses
             files = sorted(file for file in path.rglob("*") if _is_shown(file, path) and file.is_file())
             kinds = {file: _kind(file) for file in files}
-            found = [file for file, kind in kinds.items() if kind]
+            copies = {file for file, kind in kinds.items() if kind and _is_copy(file, kind, kinds)}
+            annotated |= copies
+            found = [file for file, kind in kinds.items() if kind and file not in copies]
             skipped.update(dict.fromkeys(file for file, kind in kinds.items() if not kind))
             only = f" ({skipped_kinds(files)})" if files else ""
+            only = " but annotated copies" if copies and not skipped else only
             problem = f"{text}: no pictures or videos in this folder{only}; give a folder with JPEG, PNG or other files"
         elif os.path.exists(text) or not glob.has_magic(text):
             if text.isdecimal() and not os.path.exists(text):
@@ -76,11 +83,19 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
         paths.update({file: paths.get(file) or _kind(file) or _named_kind(file) for file in found})
     videos = [path for path, kind in paths.items() if kind == "video"]
     pictures = [path for path, kind in paths.items() if kind == "picture"]
-    return Inputs(pictures, videos, cameras, problems, [path for path in skipped if path not in paths])
+    return Inputs(pictures, videos, cameras, problems, [path for path in skipped if path not in paths], len(annotated))
 
 
 def _is_shown(file: Path, folder: Path) -> bool:
     return not any(is_hidden(name) for name in file.relative_to(folder).parts)
+
+
+def _is_copy(file: Path, kind: str, kinds: Mapping[Path, str | None]) -> bool:
+    """Tell whether a file of a folder is an annotated copy: a picture by its mark, a video by the names beside it."""
+    if kind == "picture":
+        return is_annotated(file)
+    original = re.sub(r"-faces(-\d+)?$", "", file.stem)
+    return original != file.stem and any(other.stem == original and kinds[other] == "video" for other in kinds)
 
 
 def _kind(file: Path) -> str | None:
