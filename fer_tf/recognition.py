@@ -374,6 +374,7 @@ def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:
 def _mark(face: Face) -> faces.Mark:
     """How a face is drawn: its answer, in the colour of the likeliest emotion, pale where the answer is not sure."""
     name, score = face.emotions[0]
-    is_one = face.answer == name
-    text = label_text(face.emotions) if is_one else printable(face.answer)
+    text = printable(face.answer)
+    if face.answer == name:
+        text = label_text(face.emotions if face.prediction_set is None else face.emotions[:1])
     return faces.Mark(face.box, text, name, face.is_uncertain or score < SURE_SCORE)

@@ -196,7 +196,7 @@ def test_uncertain_goes_before_a_set(tmp_path, crop, capsys):
 
 def test_annotated_pictures_show_the_answer(tmp_path, crop, monkeypatch):
     labels = []
-    monkeypatch.setattr("fer_tf.faces.draw_faces", lambda picture, found: labels.append(found[0][1]) or picture)
+    monkeypatch.setattr("fer_tf.faces.draw_faces", lambda picture, found: labels.append(found[0].text) or picture)
     model, top = _model(tmp_path, crop, 2), crop[0]
     for settings in ({}, {"coverage": 0.8}, {"min_score": 1.0}):
         Recognizer(model, **settings).recognize_file(tmp_path / "face.png", tmp_path / "out.png")

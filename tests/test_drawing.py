@@ -70,9 +70,9 @@ def test_letters_are_never_too_small_to_read():
     ("emotions", "text", "is_faint"),
     [
         ([("happy", 0.93), ("neutral", 0.05)], "happy 93%", False),
-        ([("sad", 0.55), ("neutral", 0.41)], "sad 55%, neutral 41%", False),
+        ([("sad", 0.55), ("neutral", 0.41)], "sad 55% / neutral 41%", False),
         ([("sad", 0.41), ("neutral", 0.2)], "sad 41%?", True),
-        ([("sad", 0.41), ("neutral", 0.33)], "sad 41%, neutral 33%?", True),
+        ([("sad", 0.41), ("neutral", 0.33)], "sad 41% / neutral 33%?", True),
     ],
 )
 def test_what_a_label_says(emotions, text, is_faint):
@@ -92,6 +92,12 @@ def test_a_label_knows_prediction_sets_and_uncertain_faces():
     assert _mark(face(prediction_set=("sad",))).text == "sad 55%"
     mark = _mark(face(is_uncertain=True))
     assert (mark.text, mark.is_faint) == ("uncertain", True)
+
+
+@pytest.mark.parametrize("side", [48, 100, 400])
+def test_a_long_label_is_drawn_inside_a_small_picture(side):
+    drawn = draw_faces(Image.new("RGB", (side, side)), [Mark((5, 5, 20, 20), "surprise or neutral 93%")])
+    assert drawn.size == (side, side) and np.asarray(drawn)[-1, -1].sum() == 0
 
 
 def luminance(colour) -> float:
@@ -130,8 +136,8 @@ def test_a_note_stands_for_letters_that_no_font_has(monkeypatch, caplog):
     fonts._font_with.cache_clear()
     fonts._said.clear()
     with caplog.at_level(logging.WARNING):
-        assert drawing._drawable(f"{GREEK} 90%", 20)[0] == "(no font) 90%"
-        assert drawing._drawable(f"{GREEK} 10%", 20)[0] == "(no font) 10%"
+        assert fonts.without_lost_letters(f"{GREEK} 90%") == "(no font) 90%"
+        assert fonts.without_lost_letters(f"{GREEK} 10%") == "(no font) 10%"
     fonts._font_with.cache_clear()
     assert [record.getMessage().partition(":")[0] for record in caplog.records][:1] == [
         "no font of this system has all letters of '\\u03c7\\u03b1\\u03c1\\u03ac 90%'"

@@ -147,3 +147,13 @@ def test_no_pyplot():
     """pyplot keeps figures alive and may want a display."""
     code = "import sys, fer_tf.report.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_class_names_of_any_script_give_no_warning(monkeypatch, recwarn):
+    names = ["\u03c7\u03b1\u03c1\u03ac", "\u0441\u043c\u0435\u0445", "\u7b11\u9854", "$a$"]
+    figure = plots.plot_confusion_matrix(np.eye(4, dtype=int), names)
+    assert plots.to_png(figure)
+    assert not [str(warning.message) for warning in recwarn if "Glyph" in str(warning.message)]
+    monkeypatch.setattr("fer_tf.report.plots.font_file", lambda text: None)
+    monkeypatch.setattr("fer_tf.faces.fonts.font_file", lambda text: None)
+    assert plots.plain("\u7b11\u9854 90%") == "(no font) 90%"

@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -340,6 +341,7 @@ def test_a_camera_is_watched_until_interrupted(say, monkeypatch, tmp_path):
             if not self.left:
                 raise KeyboardInterrupt
             self.left -= 1
+            time.sleep(0.1)  # as a camera does: its frames come in real time
             return True
 
         def retrieve(self):

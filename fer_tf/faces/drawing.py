@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from fer_tf.faces.crops import Box
-from fer_tf.faces.fonts import font_for
+from fer_tf.faces.fonts import font_for, without_lost_letters
 from fer_tf.task import EMOTIONS, canonical_emotion
 
 _COLOURS = (
@@ -26,7 +26,6 @@ _LINE_SHARE = 1 / 300  # thickness of a line, in shorter sides of the picture
 _LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likewise
 _LETTER_OF_FACE = 0.2  # height of the letters, in widths of the median face
 _MIN_LETTER = 11.0  # pixels; smaller ones cannot be read
-_NO_FONT = "(no font)"
 _MARK = b"fer_tf: annotated copy"  # in the files that we write, so that they are never read as photographs
 _MARK_WITHIN = 4096  # bytes from the start of the file
 
@@ -71,7 +70,7 @@ def draw_faces(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
     for mark in marks:
         left, top, width, tall = mark.box
         draw.rectangle((left, top, left + width - 1, top + tall - 1), outline=_colour(mark), width=line)
-    texts = [_drawable(mark.text, height) for mark in marks]
+    texts = [_drawable(mark.text, height, picture.width - 4 * line) for mark in marks]
     sizes = []
     for text, font in texts:
         left, top, right, bottom = font.getbbox(text)
@@ -170,13 +169,17 @@ def _join(
     draw.line((*centre, *nearest), fill=colour, width=line)
 
 
-def _drawable(text: str, height: float) -> tuple[str, Any]:
-    """A text and a font that has its letters; the letters that no font has give way to a note."""
+def _drawable(text: str, height: float, width: float) -> tuple[str, Any]:
+    """A text and a font that has its letters, smaller where the text is wider than the picture.
+
+    Letters that no font has give way to a note.
+    """
+    text = without_lost_letters(text)
     font = font_for(text, height)
-    if font is not None:
-        return text, font
-    rest = "".join(letter for letter in text if letter.isascii()).strip()
-    return f"{_NO_FONT} {rest}", font_for(_NO_FONT, height)
+    assert font is not None
+    if (length := font.getlength(text)) > width:
+        font = font_for(text, max(1.0, height * width / length))
+    return text, font
 
 
 def _colour(mark: Mark) -> tuple[int, int, int]:

@@ -17,8 +17,10 @@ _FONT_FOLDERS = (
     "/Library/Fonts", "/System/Library/Fonts", "C:/Windows/Fonts",
 )  # fmt: skip
 _FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
-_NOT_A_CHARACTER = "\uffff"  # every font shows it as its sign for a missing letter
+_NO_CHARACTERS = "\uffff\ufdd0\u0378\U0003fffd"  # a font shows them as its sign for a missing letter, or as nothing
+_PLACEHOLDERS = "lastresort"  # a font that draws a frame for every letter
 _SAMPLE_SIZE = 24
+_NO_FONT = "(no font)"
 _log = logging.getLogger(__name__)
 _said: set[str] = set()
 
@@ -38,6 +40,13 @@ def font_for(text: str, size: float) -> ImageFont.FreeTypeFont | None:
         return _own_font(size)
     path = font_file(text)
     return _font(path, size) if path else None
+
+
+def without_lost_letters(text: str) -> str:
+    """Return a text that can be drawn: the letters that no font has give way to the note `(no font)`."""
+    if text.isascii() or font_file(text):
+        return text
+    return f"{_NO_FONT} {''.join(letter for letter in text if letter.isascii()).strip()}".rstrip()
 
 
 def font_file(text: str) -> str | None:
@@ -62,10 +71,15 @@ def has_letters(path: str, letters: Iterable[str]) -> bool:
     """Tell whether a font file has all of these letters."""
     try:
         font = _font(path, _SAMPLE_SIZE)
-        missing = bytes(font.getmask(_NOT_A_CHARACTER))
-        return all(bytes(font.getmask(letter)) != missing for letter in letters)
+        missing = {b"", *(_shape(font, letter) for letter in _NO_CHARACTERS)}
+        return all(_shape(font, letter) not in missing for letter in letters)
     except (OSError, ValueError, UnicodeError):  # a font that Pillow cannot read
         return False
+
+
+def _shape(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
+    mask = font.getmask(letter)
+    return bytes(mask) if any(mask) else b""
 
 
 def _font_files() -> Iterator[str]:
@@ -76,7 +90,7 @@ def _font_files() -> Iterator[str]:
     if (found := importlib.util.find_spec("matplotlib")) and found.submodule_search_locations:
         folders.append(Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf")
     files = {str(path) for folder in folders if folder.is_dir() for path in folder.rglob("*")}
-    fonts = [path for path in files if path.lower().endswith(_FONT_SUFFIXES)]
+    fonts = [path for path in files if path.lower().endswith(_FONT_SUFFIXES) and _PLACEHOLDERS not in path.lower()]
     words = ("bold", "italic", "oblique", "mono", "light", "condensed", "serif", "display")
     yield from sorted(fonts, key=lambda path: (sum(word in Path(path).name.lower() for word in words), path))
 

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager as fonts
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fer_tf.faces.fonts import font_file, without_lost_letters
 from fer_tf.text import number, percent, quantity
 
 # Okabe and Ito's palette ("Color Universal Design", 2008): distinct for every kind of colour vision.
@@ -347,7 +350,18 @@ def _figure_of(ax: Axes) -> Figure:
 
 
 def plain(text: str) -> str:
-    """Escape dollar signs: Matplotlib reads the text between two of them as a formula."""
+    """Return a text that Matplotlib draws as it stands, in any script for which this system has a font.
+
+    Dollar signs are escaped: Matplotlib reads the text between two of them as a formula.
+    """
+    if not text.isascii():
+        text = without_lost_letters(text)
+        if path := font_file(text):
+            fonts.fontManager.addfont(path)
+            name = fonts.FontProperties(fname=path).get_name()
+            if name not in rcParams["font.sans-serif"]:  # Matplotlib takes each letter from the first font that has it
+                rcParams["font.sans-serif"] = [*rcParams["font.sans-serif"], name]
+                rcParams["font.family"] = ["sans-serif", name]
     return text.replace("$", r"\$")
 
 
