@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
+from fer_tf.data.names import EIGHT_EMOTIONS, emotion_of, split_of
 from fer_tf.data.reading.checks import MAX_ROWS, NUM_PIXELS
 from fer_tf.errors import InputError
-from fer_tf.task import EMOTIONS, IMAGE_SIZE
+from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES
 from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
@@ -19,18 +20,23 @@ logger = logging.getLogger(__name__)
 MAX_CSV_BYTES = 1 << 30  # unpacked; FER-2013 has 0.3 GB
 MAX_ROW_BYTES = 64 << 10  # a row of FER-2013 has at most 9,240
 SPLIT_OF_USAGE = {b"Training": "train", b"PublicTest": "validation", b"PrivateTest": "test"}
-LABEL_OF_EMOTION = {str(label).encode(): label for label in range(len(EMOTIONS))}
+LABEL_OF_EMOTION = {str(label).encode(): label for label in range(len(EIGHT_EMOTIONS))}  # 7 as in ckextended.csv
+_SEPARATORS = (b",", b";", b"\t")
 
 
 def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
     """Read a csv: columns emotion, pixels and (optionally) Usage in any order, others ignored; one row per image.
+
+    An emotion is a number of FER-2013 (7: contempt) or a name. Commas, semicolons or tabs separate the columns.
 
     Args:
         chunks: the unpacked bytes of the file, in pieces of any size.
         name: what messages call the file; they count its lines from 1.
     """
     lines = _lines(chunks, name)
-    header = _header(next(lines, b""), name)
+    first = next(lines, b"")
+    separator = max(_SEPARATORS, key=first[:MAX_ROW_BYTES].count)
+    header = _header(first, name, separator)
     emotion, pixels, usage = header.index("emotion"), header.index("pixels"), None
     if "usage" in header:
         usage = header.index("usage")
@@ -45,16 +51,26 @@ def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
             raise InputError(f"{name}: more than {MAX_ROWS:,} rows; give a smaller file")
         if not line.strip():
             continue
-        fields = _fields(line, where)
+        fields = _fields(line, where, separator)
         if len(fields) != len(header):
             raise InputError(f"{where} has {len(fields)} columns; expected {len(header)} as in row 1")
-        label = LABEL_OF_EMOTION.get(fields[emotion].strip())
+        text = fields[emotion].strip()
+        label = LABEL_OF_EMOTION.get(text)
+        if label is None and (found := emotion_of(text[:100].decode("utf-8", "replace"))):
+            label = EIGHT_EMOTIONS.index(found)
         if label is None:
-            raise InputError(f"{where}: emotion {shown(fields[emotion])}; expected a whole number from 0 to 6")
+            raise InputError(
+                f"{where}: emotion {shown(fields[emotion])}; expected a number from 0 to 6, 7 (contempt) or a name"
+            )
         split = "train" if usage is None else SPLIT_OF_USAGE.get(fields[usage].strip())
+        if split is None and usage is not None:
+            split = split_of(fields[usage][:100].decode("utf-8", "replace"))
         if split is None:
             assert usage is not None
-            raise InputError(f"{where}: Usage {shown(fields[usage])}; expected Training, PublicTest or PrivateTest")
+            raise InputError(
+                f"{where}: Usage {shown(fields[usage])}; "
+                "expected Training, PublicTest or PrivateTest, or train, validation or test"
+            )
         labels.append(label)
         splits.append(split)
         faces.append(_checked_pixels(fields[pixels], where))
@@ -63,7 +79,7 @@ def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
     return Dataset(
         labels=np.array(labels, np.int64),
         split=np.array(splits, SPLIT_DTYPE),
-        class_names=EMOTIONS,
+        class_names=EIGHT_EMOTIONS if max(labels) >= NUM_CLASSES else EMOTIONS,
         pixels=np.array(faces, object),
     )
 
@@ -90,7 +106,7 @@ def check_csv_size(size: int, name: str) -> None:
         )
 
 
-def _header(line: bytes, name: str) -> list[str]:
+def _header(line: bytes, name: str, separator: bytes) -> list[str]:
     """Column names of row 1, without blanks and in lower case."""
     if not line.strip():
         raise InputError(f"{name}: row 1 is empty; expected the header emotion,pixels,Usage")
@@ -103,27 +119,29 @@ def _header(line: bytes, name: str) -> list[str]:
     if b"\0" in line:
         raise InputError(f"{name}: binary data, not a csv; give fer2013.csv, a .npz or a folder of images")
     line = line.removeprefix(b"\xef\xbb\xbf")
-    fields = _fields(line, f"{name}: row 1")
+    fields = _fields(line, f"{name}: row 1", separator)
     header = [field.decode("utf-8", "replace").strip().lower() for field in fields]
     for column in ("emotion", "pixels", "usage"):
         if column not in header and column != "usage":
             raise InputError(
                 f"{name}: not a FER-2013 csv, row 1 has no column {column}: {shown(line)}; "
-                "expected emotion,pixels,Usage separated by commas"
+                "expected emotion,pixels,Usage separated by commas, semicolons or tabs"
             )
         if header.count(column) > 1:
             raise InputError(f"{name}: row 1 has the column {column} twice; remove one")
     return header
 
 
-def _fields(line: bytes, where: str) -> list[bytes]:
+def _fields(line: bytes, where: str, separator: bytes) -> list[bytes]:
     """Columns of one line; a quoted field ends in its line, since no column of FER-2013 holds a line end."""
     if len(line) > MAX_ROW_BYTES:
         raise InputError(f"{where} is longer than {MAX_ROW_BYTES:,} bytes: not a csv with one image per row")
     if b'"' not in line:
-        return line.split(b",")
+        return line.split(separator)
     try:
-        (fields,) = csv.reader([line.decode().rstrip("\r")], strict=True, skipinitialspace=True)
+        (fields,) = csv.reader(
+            [line.decode().rstrip("\r")], delimiter=separator.decode(), strict=True, skipinitialspace=True
+        )
     except (csv.Error, UnicodeDecodeError, ValueError) as error:
         raise InputError(f"{where} is no csv: {error}; expected one image per row, in UTF-8") from error
     return [field.encode() for field in fields]
