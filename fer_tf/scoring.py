@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,24 @@ def predict_with_progress(predictor: Predictor, images: np.ndarray) -> np.ndarra
             left = (len(images) - done) / rate
             logger.info("scored %s of %s images, %.0f/s, %.0f s left", f"{done:,}", f"{len(images):,}", rate, left)
     return np.concatenate(parts) if parts else predictor.predict(images)
+
+
+def every_few_seconds(words: str) -> Callable[[int, int], None]:
+    """Return a function that logs the number of things done and of all, every two seconds at most.
+
+    Args:
+        words: with two places for the numbers, such as `%s of %s corruptions`.
+    """
+    said = time.monotonic()
+
+    def say(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said > _PROGRESS_SECONDS:
+            said = now
+            logger.info(words, f"{done:,}", f"{total:,}")
+
+    return say
 
 
 def score_model(

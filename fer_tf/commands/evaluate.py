@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tta", action="store_true", help="also average over mirrored and shifted views of each image")
     parser.add_argument("--against", metavar="FILE", help="a second model, compared on the same images")
+    parser.add_argument(
+        "--corruptions",
+        action="store_true",
+        help="also score on blurred, noisy, dark, turned and covered copies of the images, 12 kinds in 5 strengths; "
+        "with --against both models",
+    )
+    parser.add_argument("--plot", metavar="PNG", help="with --corruptions: draw accuracy by kind and strength")
     parser.add_argument("--predictions", metavar="CSV", help="write each image's label and probabilities to this file")
     parser.add_argument("--output", metavar="JSON", help="write the figures to this file")
 
@@ -46,7 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, print, and keep the figures where they belong."""
     from fer_tf import scoring
-    from fer_tf.artifacts import RunDirectory, check_writable, read_json, read_metadata, write_json, write_text
+    from fer_tf.artifacts import (
+        RunDirectory,
+        check_writable,
+        read_json,
+        read_metadata,
+        write_bytes,
+        write_json,
+        write_text,
+    )
     from fer_tf.inference import open_model
     from fer_tf.machine import start_keras
 
@@ -63,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
                 "--against and --tta compare models, which needs scikit-learn: pip install 'fer_tf[train]'"
             )
         print(left_out + "\n")
+    if args.plot:
+        if not args.corruptions:
+            raise InputError("--plot draws what --corruptions measures: add --corruptions")
+        check_writable(args.plot)
     data, is_of_run = scoring.load_data(args.data, directory, metadata, **reading_arguments(args))
     if args.predictions:
         check_writable(args.predictions)
@@ -100,6 +119,12 @@ def run(args: argparse.Namespace) -> int:
         print(_split_text(figures[split], part, split, path.name))
         if other and other_path:
             figures[split]["comparison"] = _compare(answers[split], other, part, path, other_path)
+        if args.corruptions:
+            figures[split]["corruptions"] = _corruptions(predictor, other, part, path, other_path)
+            if args.plot:
+                name = args.plot if len(parts) == 1 else _with_split(args.plot, split)
+                write_bytes(name, _corruption_plot(figures[split]["corruptions"], path.name, part.source, split))
+                print(f"Wrote {name}")
 
     if kept_in and left_out:
         print(f"{kept_in.metrics} stays as it is, because some figures are left out.")
@@ -145,6 +170,35 @@ def _compare(
     names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
     print(format_comparison(comparison, *names))
     return {"against": other_path.name, **comparison}
+
+
+def _corruptions(
+    predictor: Predictor, other: Predictor | None, part: Dataset, path: Path, other_path: Path | None
+) -> dict[str, Any]:
+    from fer_tf.evaluation import format_corruptions, measure_corruptions
+    from fer_tf.scoring import every_few_seconds
+
+    assert part.images is not None
+    result = measure_corruptions(
+        predictor.predict,
+        part.images,
+        part.labels,
+        against=other.predict if other else None,
+        on_progress=every_few_seconds("%s of %s corruptions"),
+    )
+    print(format_corruptions(result, path.name, other_path.name if other_path else ""))
+    return result
+
+
+def _corruption_plot(result: dict[str, Any], name: str, source: str, split: str) -> bytes:
+    from fer_tf.report import plots
+
+    return plots.to_png(plots.plot_corruptions(result, title=f"{name} on corrupted images of {source}, {split}"))
+
+
+def _with_split(file: str, split: str) -> str:
+    path = Path(file)
+    return str(path.with_stem(f"{path.stem}-{split}"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

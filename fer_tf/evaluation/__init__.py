@@ -13,15 +13,38 @@ from fer_tf.evaluation.calibration import (
 from fer_tf.evaluation.comparison import compare
 from fer_tf.evaluation.conformal import fit_prediction_sets, prediction_set, read_threshold
 from fer_tf.evaluation.metrics import evaluate, most_confident_errors
+from fer_tf.evaluation.robustness import corrupt, format_corruptions, measure_corruptions
 from fer_tf.evaluation.scoring import format_split, score_split
 from fer_tf.evaluation.selective import selective_accuracy, selective_in_words
 from fer_tf.evaluation.summary import format_calibration, format_comparison, format_report, format_summary
 from fer_tf.evaluation.views import tta_views
 
 __all__ = [
-    "apply_temperature", "calibration_check", "calibration_metrics", "calibration_verdict", "compare", "evaluate",
-    "fit_prediction_sets", "fit_temperature", "format_calibration", "format_comparison", "format_report",
-    "format_split", "format_summary", "linear_baseline", "majority_baseline", "most_confident_errors",
-    "place_in_band", "prediction_set", "read_threshold", "score_split", "selective_accuracy",
-    "selective_in_words", "tta_views", "undo_temperature",
+    "apply_temperature",
+    "calibration_check",
+    "calibration_metrics",
+    "calibration_verdict",
+    "compare",
+    "corrupt",
+    "evaluate",
+    "fit_prediction_sets",
+    "fit_temperature",
+    "format_calibration",
+    "format_comparison",
+    "format_corruptions",
+    "format_report",
+    "format_split",
+    "format_summary",
+    "linear_baseline",
+    "majority_baseline",
+    "measure_corruptions",
+    "most_confident_errors",
+    "place_in_band",
+    "prediction_set",
+    "read_threshold",
+    "score_split",
+    "selective_accuracy",
+    "selective_in_words",
+    "tta_views",
+    "undo_temperature",
 ]  # fmt: skip

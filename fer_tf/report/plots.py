@@ -192,6 +192,37 @@ def plot_selective(
     return figure
 
 
+def plot_corruptions(result: Mapping[str, Any], *, title: str = "Accuracy under corruption") -> Figure:
+    """Plot accuracy against strength, a panel for each kind of corruption.
+
+    Args:
+        result: of `evaluation.measure_corruptions`; with `against`, both models are drawn.
+        title: above the figure; says which model and split.
+    """
+    kinds = list(result["kinds"])
+    columns = 4
+    rows = -(-len(kinds) // columns)
+    figure = Figure(figsize=(WIDTH, 0.9 + 1.55 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    models = [("this model", BLUE, result), ("the other model", ORANGE, result.get("against"))]
+    for ax, kind in zip(axes.flat, kinds, strict=False):
+        for label, colour, part in models:
+            if part:
+                values = [part["clean"], *part["kinds"][kind]["accuracies"]]
+                ax.plot(range(len(values)), values, marker="o", markersize=3, color=colour, label=label)
+        ax.set_title(plain(kind), fontsize=9)
+        ax.grid(alpha=0.3)
+        ax.set(ylim=(0, 1), xticks=range(6))
+    for ax in list(axes.flat)[len(kinds) :]:
+        ax.set_visible(False)
+    figure.suptitle(plain(title), fontsize=10)
+    figure.supxlabel("strength (0: the image as it is)", fontsize=9)
+    figure.supylabel("accuracy", fontsize=9)
+    if "against" in result:
+        axes[0, 0].legend(fontsize=7)
+    return figure
+
+
 def plot_class_balance(
     counts: Mapping[str, Sequence[int]], class_names: Sequence[str], *, ax: Axes | None = None
 ) -> Figure:
