@@ -88,14 +88,15 @@ class Source:
         names = [self.column, *([self.key] if self.key else []), *self.keep]
         for path in self.paths:
             with self.fs.open(path, "rb") as raw:
-                file = pq.ParquetFile(raw)
+                file = pq.ParquetFile(raw, pre_buffer=False)  # else its threads may outlive a reader that stops early
                 row = 0
                 for group in range(file.num_row_groups):
                     length = file.metadata.row_group(group).num_rows
                     if start >= length:
                         start, row = start - length, row + length
                         continue
-                    for batch in file.iter_batches(size, row_groups=[group], columns=list(dict.fromkeys(names))):
+                    columns = list(dict.fromkeys(names))
+                    for batch in file.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
                         table = pa.Table.from_batches([batch]).slice(start)
                         passed, start = min(start, len(batch)), max(0, start - len(batch))
                         row += passed
