@@ -1,8 +1,11 @@
 """docs/devices.md: its Python code runs on a shipped model, and sample.json holds that model's answers."""
 
+import configparser
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ from fer_tf.artifacts import shipped_model
 from fer_tf.deploy.release import sample_answers
 from fer_tf.inference.opening import open_model
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "devices.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "devices.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -68,3 +72,23 @@ def test_the_code_for_onnx_runs(folder, capsys):
 def test_every_class_of_device_is_on_the_page():
     for title in ("Raspberry Pi", "Android (untested)", "ONNX", "MediaPipe", "Which extras install where"):
         assert f"{title}\n" in PAGE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platforms", [
+    ["manylinux_2_27_aarch64", "manylinux_2_28_aarch64", "manylinux2014_aarch64"],  # Raspberry Pi
+    ["win_amd64"],
+    ["macosx_14_0_arm64"],
+])  # fmt: skip
+def test_what_predict_needs_has_wheels_elsewhere(platforms, tmp_path):
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    needed = [*settings["options"]["install_requires"].split("\n"), *extras["faces"].split("\n")]
+    flags = [flag for platform in platforms for flag in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--target", tmp_path, *flags]
+    command += ["--python-version", "3.11", "--only-binary=:all:", *filter(None, needed)]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if "NameResolutionError" in found.stderr or "NewConnectionError" in found.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert found.returncode == 0, found.stderr[-500:]
