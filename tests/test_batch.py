@@ -3,11 +3,13 @@
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -266,3 +268,10 @@ def test_memory_does_not_grow_with_the_number_of_rows(model, tmp_path):
             int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         )
     assert peaks[1] <= 1.05 * peaks[0], peaks
+
+
+def test_the_code_in_the_docs_runs(capsys):
+    page = (Path(__file__).resolve().parents[1] / "docs" / "scale.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+    assert any(name in capsys.readouterr().out for name in EMOTIONS)
