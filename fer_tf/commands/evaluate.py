@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also score on blurred, noisy, dark, turned and covered copies of the images, 12 kinds in 5 strengths; "
         "with --against both models",
     )
+    parser.add_argument(
+        "--groups",
+        metavar="CSV",
+        help="figures by group: a csv with the columns image (or row: its number in the data, from 1) and group",
+    )
     parser.add_argument("--plot", metavar="PNG", help="with --corruptions: draw accuracy by kind and strength")
     parser.add_argument("--predictions", metavar="CSV", help="write each image's label and probabilities to this file")
     parser.add_argument("--output", metavar="JSON", help="write the figures to this file")
@@ -85,7 +90,9 @@ def run(args: argparse.Namespace) -> int:
     data, is_of_run = scoring.load_data(args.data, directory, metadata, **reading_arguments(args))
     if args.predictions:
         check_writable(args.predictions)
+    if args.predictions or args.groups:
         data = scoring.with_names(data)
+    groups = _read_groups(args.groups, data) if args.groups else {}
     splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
     matched = scoring.match_classes(data, metadata["class_names"], args.classes, splits=splits)
     data = matched.dataset
@@ -119,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
         print(_split_text(figures[split], part, split, path.name))
         if other and other_path:
             figures[split]["comparison"] = _compare(answers[split], other, part, path, other_path)
+        if args.groups:
+            figures[split]["by_group"] = _by_group(answers[split], part, groups)
         if args.corruptions:
             figures[split]["corruptions"] = _corruptions(predictor, other, part, path, other_path)
             if args.plot:
@@ -170,6 +179,22 @@ def _compare(
     names = (str(path), str(other_path)) if same_name else (path.name, other_path.name)
     print(format_comparison(comparison, *names))
     return {"against": other_path.name, **comparison}
+
+
+def _read_groups(path: str, data: Dataset) -> dict[str, str]:
+    from fer_tf.evaluation import read_groups
+
+    assert data.files is not None
+    return read_groups(path, list(data.files))
+
+
+def _by_group(probabilities: np.ndarray, part: Dataset, groups: dict[str, str]) -> dict[str, Any]:
+    from fer_tf.evaluation import format_groups, measure_groups
+
+    assert part.files is not None
+    result = measure_groups(part.labels, probabilities, [groups.get(name) for name in part.files], part.class_names)
+    print(format_groups(result))
+    return result
 
 
 def _corruptions(

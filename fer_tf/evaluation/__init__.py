@@ -12,6 +12,7 @@ from fer_tf.evaluation.calibration import (
 )
 from fer_tf.evaluation.comparison import compare
 from fer_tf.evaluation.conformal import fit_prediction_sets, prediction_set, read_threshold
+from fer_tf.evaluation.groups import format_groups, measure_groups, read_groups
 from fer_tf.evaluation.metrics import evaluate, most_confident_errors
 from fer_tf.evaluation.robustness import corrupt, format_corruptions, measure_corruptions
 from fer_tf.evaluation.scoring import format_split, score_split
@@ -32,15 +33,18 @@ __all__ = [
     "format_calibration",
     "format_comparison",
     "format_corruptions",
+    "format_groups",
     "format_report",
     "format_split",
     "format_summary",
     "linear_baseline",
     "majority_baseline",
     "measure_corruptions",
+    "measure_groups",
     "most_confident_errors",
     "place_in_band",
     "prediction_set",
+    "read_groups",
     "read_threshold",
     "score_split",
     "selective_accuracy",
