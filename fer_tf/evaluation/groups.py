@@ -145,11 +145,11 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, rng: np.random.Gen
     gaps = (predicted == labels) - scores
     matrices = np.empty((NUM_RESAMPLES + 1, num_classes, num_classes))
     ece = np.empty(NUM_RESAMPLES + 1)
-    rows: np.ndarray = np.arange(size)
+    rows = np.arange(size)
     for number in range(NUM_RESAMPLES + 1):
         matrices[number] = np.bincount(cells[rows], minlength=num_classes**2).reshape(num_classes, num_classes)
         ece[number] = np.abs(np.bincount(bins[rows], gaps[rows], minlength=_NUM_BINS)).sum() / size
-        rows = rng.integers(0, size, size)
+        rows[:] = rng.integers(0, size, size)
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     of_label, of_answer = matrices.sum(axis=2), matrices.sum(axis=1)
     f1 = np.where(of_label > 0, 2 * hits / np.maximum(of_label + of_answer, 1), np.nan)
