@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from fer_tf.faces.crops import Box
@@ -26,6 +27,8 @@ _LINE_SHARE = 1 / 300  # thickness of a line, in shorter sides of the picture
 _LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likewise
 _LETTER_OF_FACE = 0.2  # height of the letters, in widths of the median face
 _MIN_LETTER = 11.0  # pixels; smaller ones cannot be read
+_MAP_SCALE, _MAP_LETTERS = 8, 20  # pixels for each of the crop's; height of the letters
+_MAP_COLOUR, _MAP_STRENGTH = (230, 120, 0), 0.8
 _MARK = b"fer_tf: annotated copy"  # in the files that we write, so that they are never read as photographs
 _MARK_WITHIN = 4096  # bytes from the start of the file
 
@@ -83,6 +86,31 @@ def draw_faces(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
         draw.rectangle((left, top, right - 1, bottom - 1), fill=colour)
         x, y, _, _ = font.getbbox(text)
         draw.text((left + 2 * line - x, top + 2 * line - y), text, fill=_text_colour(colour), font=font)
+    return picture
+
+
+def draw_map(crop: np.ndarray, values: np.ndarray, text: str) -> Image.Image:
+    """Draw a map over a face: left the crop, right the same in grey with orange where the values are high.
+
+    Args:
+        crop: uint8 (48, 48), grey.
+        values: float (48, 48); what is 0 or below stays grey, the highest value is orange.
+        text: one line below.
+
+    Returns:
+        An RGB image of 8 pixels for each of the crop's.
+    """
+    side = crop.shape[0] * _MAP_SCALE
+    face = Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
+    positive = np.clip(values, 0, None)
+    share = np.rint(255 * _MAP_STRENGTH * positive / max(positive.max(), 1e-9)).astype(np.uint8)
+    mask = Image.fromarray(share).resize((side, side), Image.Resampling.BICUBIC)
+    with_map = Image.composite(Image.new("RGB", face.size, _MAP_COLOUR), face, mask)
+    text, font = _drawable(text, _MAP_LETTERS, 2 * side - 2 * _MAP_LETTERS)
+    picture = Image.new("RGB", (2 * side + _MAP_SCALE, side + 2 * _MAP_LETTERS), "white")
+    picture.paste(face, (0, 0))
+    picture.paste(with_map, (side + _MAP_SCALE, 0))
+    ImageDraw.Draw(picture).text((_MAP_LETTERS, side + _MAP_LETTERS // 2), text, fill=(0, 0, 0), font=font)
     return picture
 
 
