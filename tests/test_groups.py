@@ -35,7 +35,8 @@ def test_a_planted_gap_of_ten_points_is_found():
     found = gap(result, "accuracy")
     assert found["difference"] == pytest.approx(0.1)
     assert 0 < found["difference_interval"][0] < 0.1 < found["difference_interval"][1] < 0.2
-    assert "accuracy, g0 less g1: +10.00" in format_groups(result)
+    text = format_groups(result)
+    assert "accuracy, g0 less g1: +10.00" in text and "g0: happy 5" in text
 
 
 def test_equal_groups_have_an_interval_over_zero():
@@ -59,6 +60,8 @@ def test_the_figures_of_a_group_are_those_of_its_images_alone():
     assert found["macro_f1"] == pytest.approx(alone["macro_f1"])
     assert found["ece"] == pytest.approx(alone["calibration"]["ece"])
     assert sum(found["selection_rates"].values()) == pytest.approx(1)
+    low, high = found["selection_rates_interval"]["happy"]
+    assert low < found["selection_rates"]["happy"] < high
 
 
 def test_small_groups_are_warned_of_and_images_of_no_group_counted():

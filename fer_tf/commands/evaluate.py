@@ -132,7 +132,8 @@ def run(args: argparse.Namespace) -> int:
             figures[split]["corruptions"] = _corruptions(predictor, other, part, path, other_path)
             if args.plot:
                 name = args.plot if len(parts) == 1 else _with_split(args.plot, split)
-                write_bytes(name, _corruption_plot(figures[split]["corruptions"], path.name, part.source, split))
+                names = (path.name, other_path.name if other_path else "")
+                write_bytes(name, _corruption_plot(figures[split]["corruptions"], names, part.source, split))
                 print(f"Wrote {name}")
 
     if kept_in and left_out:
@@ -215,10 +216,12 @@ def _corruptions(
     return result
 
 
-def _corruption_plot(result: dict[str, Any], name: str, source: str, split: str) -> bytes:
+def _corruption_plot(result: dict[str, Any], names: tuple[str, str], source: str, split: str) -> bytes:
     from fer_tf.report import plots
 
-    return plots.to_png(plots.plot_corruptions(result, title=f"{name} on corrupted images of {source}, {split}"))
+    return plots.to_png(
+        plots.plot_corruptions(result, names, title=f"{names[0]} on corrupted images of {source}, {split}")
+    )
 
 
 def _with_split(file: str, split: str) -> str:

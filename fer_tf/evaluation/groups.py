@@ -92,8 +92,8 @@ def measure_groups(
 
     Returns:
         `groups`: for each group, the largest first, `num_images`, `accuracy`, `macro_f1` (over the classes that the
-        group has) and `ece`, each with its 95 % interval (bootstrap over the group's images), and `selection_rates`,
-        the share of its images that is given each class. `gaps`: for each pair of groups and for accuracy, macro-F1 and
+        group has) and `ece`, and `selection_rates`, the share of its images that is given each class; each with its
+        95 % interval (bootstrap over the group's images). `gaps`: for each pair of groups, for accuracy, macro-F1 and
         each class's selection rate the `difference` of the first and the second, with `difference_interval`. `few`:
         groups of fewer than 50 images. `num_without`: images of no group.
 
@@ -118,6 +118,9 @@ def measure_groups(
             found[group] |= {key: float(values[key][0]), f"{key}_interval": percentile_interval(values[key][1:])}
         rates = values["selection_rates"]
         found[group]["selection_rates"] = {name: float(rates[0, c]) for c, name in enumerate(class_names)}
+        found[group]["selection_rates_interval"] = {
+            name: percentile_interval(rates[1:, c]) for c, name in enumerate(class_names)
+        }
     gaps = []
     for one, other in itertools.combinations(order, 2):
         measured = {key: drawn[one][key] - drawn[other][key] for key in ("accuracy", "macro_f1")}
@@ -174,6 +177,15 @@ def format_groups(result: Mapping[str, Any]) -> str:
         accuracy = f"{percent(row['accuracy']):>6} ({low:.1f} to {high:.1f})"
         f1 = f"{row['macro_f1']:.3f} ({interval(row['macro_f1_interval'])})"
         lines.append(f"{printable(group):<{width}}  {row['num_images']:>6,}  {accuracy}  {f1}  {row['ece']:.3f}")
+    lines += ["", "Share of each answer, by group:"]
+    for group, row in result["groups"].items():
+        rates = [
+            f"{printable(name)} {percent(rate)} ({100 * low:.1f} to {100 * high:.1f})"
+            for (name, rate), (low, high) in zip(
+                row["selection_rates"].items(), row["selection_rates_interval"].values(), strict=True
+            )
+        ]
+        lines.append(f"  {printable(group)}: {', '.join(rates)}")
     sure = [gap for gap in result["gaps"] if gap["difference_interval"][0] > 0 or gap["difference_interval"][1] < 0]
     lines += ["", "Gaps whose interval excludes 0, in points:" if sure else "No gap has an interval that excludes 0."]
     for gap in sure:

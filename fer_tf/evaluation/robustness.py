@@ -30,7 +30,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "eyes covered": (4, 6, 8, 10, 12),  # rows of pixels that a grey bar covers
     "mouth covered": (6, 9, 12, 15, 18),  # likewise
 }
-_EYES_ROW, _MOUTH_ROW = 19, 38  # centres of the bars, of 48 rows: the eyes and the mouth of FER-2013's mean face
+_EYES_ROW, _MOUTH_ROW = 17, 38  # centres of the bars, of 48 rows: the darkest rows of PublicTest's mean face
 _BAR_COLUMNS = slice(4, 44)
 _MOST_TURN_MARGIN = 12  # pixels around a 48-pixel crop that a turn by 45 degrees brings into sight
 

@@ -192,11 +192,14 @@ def plot_selective(
     return figure
 
 
-def plot_corruptions(result: Mapping[str, Any], *, title: str = "Accuracy under corruption") -> Figure:
+def plot_corruptions(
+    result: Mapping[str, Any], names: Sequence[str] = ("", ""), *, title: str = "Accuracy under corruption"
+) -> Figure:
     """Plot accuracy against strength, a panel for each kind of corruption.
 
     Args:
         result: of `evaluation.measure_corruptions`; with `against`, both models are drawn.
+        names: of the model and of the other.
         title: above the figure; says which model and split.
     """
     kinds = list(result["kinds"])
@@ -204,12 +207,12 @@ def plot_corruptions(result: Mapping[str, Any], *, title: str = "Accuracy under 
     rows = -(-len(kinds) // columns)
     figure = Figure(figsize=(WIDTH, 0.9 + 1.55 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    models = [("this model", BLUE, result), ("the other model", ORANGE, result.get("against"))]
+    models = [(names[0], BLUE, result), (names[1], ORANGE, result.get("against"))]
     for ax, kind in zip(axes.flat, kinds, strict=False):
         for label, colour, part in models:
             if part:
                 values = [part["clean"], *part["kinds"][kind]["accuracies"]]
-                ax.plot(range(len(values)), values, marker="o", markersize=3, color=colour, label=label)
+                ax.plot(range(len(values)), values, marker="o", markersize=3, color=colour, label=plain(label))
         ax.set_title(plain(kind), fontsize=9)
         ax.grid(alpha=0.3)
         ax.set(ylim=(0, 1), xticks=range(6))
