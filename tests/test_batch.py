@@ -146,6 +146,8 @@ def test_shards_make_every_part_once(model, crops, tmp_path, kind):
         arguments = [str(source), str(tmp_path / "out"), "--model", str(model), "--rows-per-part", "4"]
         assert main([*arguments, "--shard", f"{index}/3"]) == 0
     assert len(list((tmp_path / "out").iterdir())) == 7
+    assert main([*arguments, "--shard", "8/9"]) == 0  # more shards than parts: nothing to do
+    assert len(list((tmp_path / "out").iterdir())) == 7
     rows = read_parts(tmp_path / "out")
     np.testing.assert_allclose([row["probabilities"] for row in rows], expected_probabilities(crops), atol=1e-5)
 

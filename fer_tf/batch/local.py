@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -115,7 +116,7 @@ def classify(
     with ThreadPoolExecutor(threads) as pool:
         for part, tables in _parts_of(found, rows_per_part, shard, parts.done):
             parts.write(part, count.watch(_in_order(pool, work, tables, ahead=2 * threads)))
-    if not parts.done:
+    if not parts.done and index == 0:  # a later shard may have no part
         raise InputError(f"{source}: no rows; name a source that has some")
     summary = parts.summary()
     return dataclasses.replace(summary, num_before=count.num_before, seconds=time.monotonic() - started)
@@ -125,40 +126,34 @@ def _parts_of(
     source: Source, rows_per_part: int, shard: tuple[int, int], done: set[int]
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
     """The parts of this shard that are still to be made, each with its rows in small tables."""
-    part = 0
     tables: Iterator[pa.Table] | None = None
-    chunk = min(_CHUNK, rows_per_part)
-    while source.num_rows is None or part * rows_per_part < source.num_rows:
-        ours = part % shard[1] == shard[0] and part not in done
-        if not ours:
-            tables, part = None, part + 1
-            if source.num_rows is None and not _has_row(source, part * rows_per_part):
-                return
+    rest: list[pa.Table] = []
+    for part in itertools.count():
+        if source.num_rows is not None and part * rows_per_part >= source.num_rows:
+            return
+        is_ours = part % shard[1] == shard[0] and part not in done
+        if not is_ours and source.num_rows is not None:
+            tables = None  # begin again behind this part: these sources find a row without reading those before it
             continue
-        tables = tables or source.tables(chunk, part * rows_per_part)
-        of_part = _take(tables, rows_per_part)
+        if tables is None:
+            tables, rest = source.tables(_CHUNK, part * rows_per_part), []
+        of_part = _take(tables, rest, rows_per_part)
         first = next(of_part, None)
         if first is None:
             return
-        yield part, _with_first(first, of_part)
-        part += 1
-        if rows_per_part % chunk:  # the next part begins inside a table
-            tables = None
+        if is_ours:
+            yield part, itertools.chain([first], of_part)
+        else:
+            deque(of_part, maxlen=0)  # a tar can only be read through
 
 
-def _has_row(source: Source, row: int) -> bool:
-    return next(source.tables(1, row), None) is not None
-
-
-def _take(tables: Iterator[pa.Table], num_rows: int) -> Iterator[pa.Table]:
-    while num_rows > 0 and (table := next(tables, None)) is not None:
+def _take(tables: Iterator[pa.Table], rest: list[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Yield tables up to `num_rows` rows; what is left of the last one waits in `rest` for the next call."""
+    while num_rows > 0 and (table := rest.pop() if rest else next(tables, None)) is not None:
+        if len(table) > num_rows:
+            rest.append(table.slice(num_rows))
         yield table.slice(0, num_rows)
         num_rows -= len(table)
-
-
-def _with_first(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    yield first
-    yield from rest
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Any, items: Iterable[Any], *, ahead: int) -> Iterator[Any]:
