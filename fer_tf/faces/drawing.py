@@ -19,7 +19,6 @@ from fer_tf.task import EMOTIONS, canonical_emotion
 _COLOURS = (
     (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (86, 180, 233), (120, 120, 120),
 )  # fmt: skip
-_COLOURS = ((213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (86, 180, 233), (120, 120, 120))
 # Of other classes: Tol's scheme "muted" (2021), of which these differ from the colours above.
 _OTHER_COLOURS = ((136, 34, 85), (51, 34, 136), (153, 153, 51), (68, 170, 153), (240, 228, 66))
 _FAINT = 0.65  # share of white in the colour of a label that is not to be trusted

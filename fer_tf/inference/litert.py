@@ -19,7 +19,7 @@ import numpy as np
 from fer_tf import artifacts
 from fer_tf.errors import InputError
 from fer_tf.inference.contract import check_tflite
-from fer_tf.inference.predictor import checked_images, default_num_threads
+from fer_tf.inference.predictor import checked_images, default_num_threads, read_model
 from fer_tf.task import IMAGE_SIZE
 
 if TYPE_CHECKING:
@@ -171,15 +171,7 @@ def read_tflite(path: Path) -> bytes:
     Raises:
         InputError: if the file is missing, cannot be read, or is larger than any flatbuffer.
     """
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > _MAX_FLATBUFFER_BYTES:
-            raise InputError(f"{path} has {size_bytes:,} bytes: a .tflite has at most {_MAX_FLATBUFFER_BYTES:,}")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"no model file at {path}: give the path of a .tflite that fer_tf wrote") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return read_model(path, "a .tflite", _MAX_FLATBUFFER_BYTES)
 
 
 def _check_sha256(content: bytes, metadata: dict[str, Any], name: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fer_tf.artifacts import METADATA_NAME, check_metadata
 from fer_tf.errors import InputError
-from fer_tf.inference.predictor import checked_images, default_num_threads
+from fer_tf.inference.predictor import checked_images, default_num_threads, read_model
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
 _CHUNK = 64  # images at a time: bounds the memory of a large batch
@@ -89,15 +89,7 @@ def read_onnx(path: Path) -> bytes:
     Raises:
         InputError: if it is missing, cannot be read, or is larger than ONNX allows.
     """
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes > _MAX_BYTES:
-            raise InputError(f"{path} has {size_bytes:,} bytes: an .onnx of fer_tf has at most {_MAX_BYTES:,}")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"no model file at {path}: give the path of an .onnx that fer_tf wrote") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return read_model(path, "an .onnx", _MAX_BYTES)
 
 
 def _metadata(properties: dict[str, str], name: str) -> dict[str, Any]:

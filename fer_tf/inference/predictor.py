@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,28 @@ def rank(probabilities: np.ndarray, class_names: Sequence[str]) -> list[tuple[st
     """
     order = np.argsort(-probabilities, kind="stable")
     return [(class_names[index], float(probabilities[index])) for index in order]
+
+
+def read_model(path: Path, kind: str, most_bytes: int) -> bytes:
+    """Read a model file.
+
+    Args:
+        path: the file.
+        kind: what messages call it, such as `a .tflite`.
+        most_bytes: size that no such file exceeds.
+
+    Raises:
+        InputError: if the file is missing, cannot be read, or is larger.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        if size_bytes > most_bytes:
+            raise InputError(f"{path} has {size_bytes:,} bytes: {kind} has at most {most_bytes:,}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"no model file at {path}: give the path of {kind} that fer_tf wrote") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 def checked_images(images: np.ndarray) -> np.ndarray:
