@@ -7,7 +7,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
+from fer_tf.commands import predict
 from fer_tf.data.dataset import Dataset
+from tests.tiny_models import write_tiny
 
 
 def striped_faces(num_images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,3 +69,25 @@ def imagenet_h5(tmp_path_factory) -> str:
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, network)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A .tflite of one dense layer, which `say` gives to `predict`."""
+    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.tflite", metadata={"synthetic": False})
+
+
+@pytest.fixture
+def say(model, capfd, caplog, monkeypatch, tmp_path):
+    """Runs `predict` in an empty folder: exit status, lines on stdout, lines on stderr (native code's too)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "_PROGRESS_SECONDS", 1e9)  # a busy machine would have it speak up
+
+    def run(*arguments, model=model):
+        caplog.clear()
+        status = predict.main([*map(str, arguments), "--model", str(model)])
+        printed = capfd.readouterr()
+        logged = [record.getMessage() for record in caplog.records]  # pytest's handler stands in for the one on stderr
+        return status, printed.out.splitlines(), logged + printed.err.splitlines()
+
+    return run

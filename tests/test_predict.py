@@ -29,27 +29,6 @@ cv2 = pytest.importorskip("cv2")
 video.opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.tflite", metadata={"synthetic": False})
-
-
-@pytest.fixture
-def say(model, capfd, caplog, monkeypatch, tmp_path):
-    """Runs the command in an empty folder: exit status, lines on stdout, lines on stderr (native code's too)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "_PROGRESS_SECONDS", 1e9)  # a busy machine would have it speak up
-
-    def run(*arguments, model=model):
-        caplog.clear()
-        status = predict.main([*map(str, arguments), "--model", str(model)])
-        printed = capfd.readouterr()
-        logged = [record.getMessage() for record in caplog.records]  # pytest's handler stands in for the one on stderr
-        return status, printed.out.splitlines(), logged + printed.err.splitlines()
-
-    return run
-
-
 def _crop_file(path, seed=0):
     pixels = np.random.default_rng(seed).integers(0, 256, (48, 48), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_tf.commands import predict
 from fer_tf.errors import InputError
 from fer_tf.faces import tracking, video
 from fer_tf.faces.containers import read_container
@@ -21,7 +20,6 @@ from fer_tf.recognition import Face, Recognizer
 from fer_tf.report import plots
 from fer_tf.report.timelines import Curves, Summary
 from tests.drawn_pictures import FACE_BOXES, photograph
-from tests.tiny_models import write_tiny
 
 cv2 = pytest.importorskip("cv2")
 av = pytest.importorskip("av")
@@ -42,27 +40,6 @@ KINDS = {  # suffix: codec, pixel format, does it store times in milliseconds
     ".mpg": ("mpeg1video", "yuv420p", False),
     ".ts": ("mpeg2video", "yuv420p", False),
 }
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("model") / "tiny.tflite", metadata={"synthetic": False})
-
-
-@pytest.fixture
-def say(model, capfd, caplog, monkeypatch, tmp_path):
-    """Runs the command in an empty folder: exit status, lines on stdout, lines on stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "_PROGRESS_SECONDS", 1e9)
-
-    def run(*arguments):
-        caplog.clear()
-        status = predict.main([*map(str, arguments), "--model", str(model)])
-        printed = capfd.readouterr()
-        logged = [record.getMessage() for record in caplog.records]
-        return status, printed.out.splitlines(), logged + printed.err.splitlines()
-
-    return run
 
 
 def numbered(number, size=(160, 96)):
