@@ -16,7 +16,7 @@ from PIL import Image
 
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset, save_npz
-from fer_tf.data.reading import folders, tables
+from fer_tf.data.reading import crops, tables
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, SPLITS
 
@@ -316,7 +316,7 @@ def test_digest_of_a_folder_follows_names_and_bytes(tmp_path):
 
 
 def test_progress_is_logged(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(folders, "_PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(crops, "_PROGRESS_SECONDS", -1.0)
     write_images(tmp_path, make_rows(num_classes=2), ("cat", "dog"))
     with caplog.at_level(logging.INFO, logger="fer_tf"):
         load_dataset(tmp_path)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fer_tf.commands import prepare
 from fer_tf.data.loading import load_dataset
-from fer_tf.data.reading import archives, folders, npz, tables
+from fer_tf.data.reading import archives, npz, tables, tree
 from fer_tf.task import EMOTIONS
 from tests.test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
@@ -216,7 +216,7 @@ def test_a_bomb_without_line_ends_is_given_up_at_once(tmp_path, capsys, monkeypa
 
 def test_row_bound(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tables, "MAX_ROWS", 41)
-    monkeypatch.setattr(folders, "MAX_ROWS", 41)
+    monkeypatch.setattr(tree, "MAX_ROWS", 41)
     (tmp_path / "fer2013.csv").write_text(TEXT)
     assert "more than 41 rows" in refusal(capsys, tmp_path / "fer2013.csv", tmp_path / "out.npz")
     write_images(tmp_path / "faces", ROWS, EMOTIONS)

@@ -1,0 +1,71 @@
+"""What is said of parts of a data set that cannot be read or are left out: one message, a count by reason, a list."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+
+from fer_tf.artifacts import left_out_list, write_text
+from fer_tf.errors import InputError
+from fer_tf.text import quantity, shown, shown_path
+
+logger = logging.getLogger(__name__)
+
+NUM_NAMED = 10  # files or rows that a message names
+_NUM_SHOWN = 3  # files or rows that a line of the log shows for each reason
+_TOLD_SHARE = 0.01  # a larger part that is left out is a warning
+
+
+def say_left_out(left_out: Mapping[str, Sequence[str]], num_read: int, name: str, unit: str = "file") -> None:
+    """Log how many files or rows were left out for which reason; above 1 % it is a warning.
+
+    Args:
+        left_out: reason -> names of what was left out.
+        num_read: number of those that were read.
+        name: what messages call the data set.
+        unit: what one of them is.
+    """
+    if not left_out:
+        return
+    total = sum(map(len, left_out.values()))
+    texts = []
+    for reason, files in left_out.items():
+        some = ", ".join(map(shown, files[:_NUM_SHOWN])) + (", ..." if len(files) > _NUM_SHOWN else "")
+        texts.append(f"{len(files):,} {reason} ({some})")
+    counted = quantity(num_read + total, unit)
+    level = logging.WARNING if total > _TOLD_SHARE * (num_read + total) else logging.INFO
+    logger.log(level, "%s: left out %s of %s: %s", name, f"{total:,}", counted, ", ".join(texts))
+
+
+def broken_text(
+    broken: Mapping[str, str], name: str, total: int, *, unit: str = "file", one: str = "", can_skip: bool = True
+) -> str:
+    """Name what cannot be read: a single one with its reason; of more the first ten, and a file with all.
+
+    Args:
+        broken: name -> reason, in the order in which they are named.
+        name: what messages call the data set.
+        total: number of files or rows, broken ones included.
+        unit: what one of them is.
+        one: what messages call a single broken one, if not by `name` and its own name.
+        can_skip: True if enough is left without them to propose it.
+    """
+    go_on = ", or leave out what cannot be read with --skip-broken" if can_skip else ""
+    if len(broken) == 1:
+        ((own, reason),) = broken.items()
+        return f"{one or f'{name}: {shown_path(own)}'}: {reason}{go_on}"
+    texts = [f"{shown_path(own)} ({reason.partition(';')[0]})" for own, reason in broken.items()]
+    some = ", ".join(texts[:NUM_NAMED]) + (f" and {len(texts) - NUM_NAMED:,} more" if len(texts) > NUM_NAMED else "")
+    whole_list = ""
+    key = hashlib.sha256("\n".join([name, *texts]).encode(errors="backslashreplace")).hexdigest()
+    with contextlib.suppress(InputError, OSError):  # without it the message still says what is wrong
+        path = left_out_list(key)
+        write_text(path, "".join(f"{shown_path(own)}\t{reason}\n" for own, reason in broken.items()))
+        whole_list = f"; all are listed in {shlex.quote(str(path))}"
+    return (
+        f"{name}: {len(broken):,} of {quantity(total, unit)} cannot be read: {some}{whole_list}; replace or remove "
+        f"them{go_on}"
+    )
