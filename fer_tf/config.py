@@ -41,6 +41,13 @@ class Config:
         "the backbone's starting weights: imagenet (downloaded) | imagenet-lite0 (EfficientNet-Lite0's, from a pip "
         "package) | fer2013 (the shipped model) | none | a .h5 of ImageNet no-top weights | a .keras of fer_tf",
     )
+    width: float = _field(
+        1.0,
+        "width coefficient of the network: each layer's number of channels, relative to EfficientNet-B0; ImageNet "
+        "weights exist for 1 only",
+        low=0.1,
+        high=2,
+    )
     dropout: float = _field(0.3, "dropout rate of the head", low=0, high=0.95)
     stochastic_depth: float = _field(
         0.2, "drop rate of the last residual block; the rates rise linearly up to it", low=0, high=0.95
@@ -120,6 +127,12 @@ class Config:
     zoom: float = _field(0.1, "largest zoom either way, share of the size", low=0, high=0.5)
     crop: int = _field(0, "random crop: largest shift either way, whole pixels of 48", low=0, high=16)
     contrast: float = _field(0.0, "largest change of contrast and brightness either way, share", low=0, high=0.9)
+    blur: float = _field(
+        0.0, "largest standard deviation of a Gaussian blur, drawn for each image, pixels of 48", low=0, high=8
+    )
+    noise: float = _field(
+        0.0, "largest standard deviation of Gaussian noise, drawn for each image, grey levels", low=0, high=128
+    )
     erasing: float = _field(0.0, "share of images in which a random rectangle is erased", low=0, high=1)
     mixup: float = _field(0.0, "alpha of mixup's Beta distribution; 0: off", low=0, high=8)
     cutmix: float = _field(
@@ -138,6 +151,13 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.width != 1 and (
+            self.weights in ("imagenet", "imagenet-lite0") or self.weights.endswith((".h5", ".hdf5"))
+        ):
+            raise InputError(
+                f"weights {self.weights} with width {self.width:g}: ImageNet weights exist for width 1 only; set "
+                "weights none, or to a .keras of this width"
+            )
         if self.initial_image_size and not 32 <= self.initial_image_size <= self.image_size:
             raise InputError(
                 f"initial_image_size {self.initial_image_size}: expected 0 or 32 to {self.image_size} (image_size)"

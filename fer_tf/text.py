@@ -113,6 +113,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def network_name(width: float | None) -> str:
+    """Name a network by its width coefficient: EfficientNet-B0, or EfficientNet-B0 at 0.5 of its width."""
+    return "EfficientNet-B0" if width in (None, 1) else f"EfficientNet-B0 at {width:g} of its width"
+
+
 # --- Text from other people's files ---
 
 

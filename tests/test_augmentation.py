@@ -22,6 +22,7 @@ def _plan(epoch=0, phase=2, targets=TARGETS, weights=WEIGHTS, **settings):
 
 
 def _augmented(images=IMAGES, **settings):
+    """A batch before and after, in the plan's order."""
     plan = _plan(targets=TARGETS[: len(images)], weights=WEIGHTS[: len(images)], **settings)
     return images[plan.order].astype(np.float32), keras.ops.convert_to_numpy(
         augment(images[plan.order], plan.parameters)
@@ -37,7 +38,7 @@ def test_epoch_holds_every_image_once_in_another_order_each_time():
 
 
 def test_plan_depends_on_seed_phase_and_epoch_alone():
-    settings = {"flip": True, "rotation": 10.0, "mixup": 0.2, "cutmix": 1.0, "erasing": 0.5}
+    settings = {"flip": True, "rotation": 10.0, "mixup": 0.2, "cutmix": 1.0, "erasing": 0.5, "noise": 8.0, "blur": 1.0}
     again, other = _plan(3, **settings), _plan(3, **settings)
     for field in ("order", "parameters", "targets", "weights"):
         assert (getattr(again, field) == getattr(other, field)).all()
@@ -84,7 +85,9 @@ def test_rotation_turns_about_the_centre():
     np.testing.assert_allclose(turned[0], np.rot90(image[0], -1), atol=1e-3)
 
 
-@pytest.mark.parametrize("settings", [{"rotation": 30.0}, {"zoom": 0.2}, {"shift": 0.2}, {"contrast": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{"rotation": 30.0}, {"zoom": 0.2}, {"shift": 0.2}, {"contrast": 0.5}, {"noise": 60.0}, {"blur": 2.0}]
+)
 def test_each_change_keeps_the_range_and_changes_the_pixels(settings):
     before, after = _augmented(**settings)
     assert after.min() >= 0 and after.max() <= 255
@@ -105,6 +108,59 @@ def test_erasing_fills_one_rectangle_of_one_value():
         box = erased[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
         assert np.ptp(box) == 0
         assert 0.015 < box.size / 48**2 < 0.36
+
+
+def _grey(num_images=8):
+    return np.full((num_images, 48, 48), 128, np.uint8)
+
+
+def test_noise_has_a_strength_of_its_own_for_each_image():
+    before, after = _augmented(images=_grey(), noise=20.0)
+    strength = (after - before).std((1, 2))
+    assert len(np.unique(strength.round(3))) == 8 and strength.max() < 22
+    np.testing.assert_allclose((after - before).mean((1, 2)) / strength, 0, atol=0.1)
+    assert _augmented(noise=128.0)[1].min() >= 0 and _augmented(noise=128.0)[1].max() <= 255
+
+
+def test_noise_of_two_images_and_two_epochs_differs():
+    fields = [
+        field / field.std()
+        for epoch in range(2)
+        for field in _augmented(images=_grey(), noise=20.0, epoch=epoch)[1] - 128
+    ]
+    correlation = np.corrcoef(np.reshape(fields, (16, -1)))
+    assert np.abs(correlation - np.eye(16)).max() < 0.2
+    normal = np.concatenate([field.ravel() for field in fields])
+    assert 0.66 < (np.abs(normal) < 1).mean() < 0.70  # a normal distribution has 0.683
+
+
+def test_blur_is_a_gaussian_of_the_drawn_width():
+    from scipy.ndimage import gaussian_filter
+
+    plan = _plan(targets=TARGETS[:8], weights=WEIGHTS[:8], blur=3.0)
+    images = IMAGES[plan.order]
+    after = keras.ops.convert_to_numpy(augment(images, plan.parameters))
+    deviation = plan.parameters[:, 19]
+    assert deviation.min() > 0 and deviation.max() <= 3 and len(np.unique(deviation)) == 8
+    for image, blurred, sigma in zip(images.astype(np.float64), after, deviation, strict=True):
+        inside = slice(12, 36)  # at the edges scipy repeats pixels, we leave them out of the mean
+        expected = gaussian_filter(image, float(sigma), truncate=12)[inside, inside]
+        np.testing.assert_allclose(blurred[inside, inside], expected, atol=0.1 + 8 * (sigma < 0.4))
+
+
+def test_blur_keeps_a_level_picture_and_mean_grey():
+    _, after = _augmented(images=_grey(), blur=4.0)
+    np.testing.assert_allclose(after, 128, atol=1e-3)
+
+
+def test_noise_and_blur_leave_all_other_draws_as_they_are():
+    """A recipe of version 0.1 keeps its bits, and one that adds noise keeps the rest of its pictures."""
+    settings = {"flip": True, "rotation": 10.0, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0, "contrast": 0.2}
+    without, with_both = _plan(**settings), _plan(**settings, noise=9.0, blur=1.0)
+    np.testing.assert_array_equal(without.order, with_both.order)
+    np.testing.assert_array_equal(without.parameters[:, :19], with_both.parameters[:, :19])
+    np.testing.assert_array_equal(without.targets, with_both.targets)
+    assert not without.parameters[:, 19:21].any() and with_both.parameters[:, 19:21].all()
 
 
 def test_mixup_mixes_pixels_targets_and_weights_alike():
@@ -148,8 +204,9 @@ def test_augment_is_the_same_eagerly_and_in_dataset_map():
     import tensorflow as tf
 
     plan = _plan(
-        targets=TARGETS[:8], weights=WEIGHTS[:8], rotation=10.0, zoom=0.1, erasing=0.5, mixup=0.2, contrast=0.2
-    )
+        targets=TARGETS[:8], weights=WEIGHTS[:8], rotation=10.0, zoom=0.1, erasing=0.5, mixup=0.2, contrast=0.2,
+        noise=8.0, blur=1.0,
+    )  # fmt: skip
     eager = keras.ops.convert_to_numpy(augment(IMAGES, plan.parameters))
     mapped = tf.data.Dataset.from_tensors((IMAGES, plan.parameters)).map(augment).get_single_element().numpy()
     np.testing.assert_allclose(mapped, eager, atol=1e-3)
@@ -177,6 +234,7 @@ def test_parameter_columns_do_not_overlap():
     columns = [
         *range(*augmentation._AFFINE.indices(99)[:2]), augmentation._GAIN, augmentation._OFFSET,
         *range(*augmentation._ERASE.indices(99)[:2]), augmentation._ERASE_VALUE, augmentation._PARTNER,
-        augmentation._MIX, *range(*augmentation._CUT.indices(99)[:2]),
+        augmentation._MIX, *range(*augmentation._CUT.indices(99)[:2]), augmentation._BLUR, augmentation._NOISE,
+        augmentation._NOISE_START,
     ]  # fmt: skip
     assert columns == list(range(augmentation.NUM_PARAMETERS))

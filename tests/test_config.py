@@ -23,10 +23,10 @@ def test_means_beyond_the_report_are_off_in_it():
     off = (
         "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
         "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "warmup_epochs",
-        "round_kernels",
+        "round_kernels", "noise", "blur",
     )  # fmt: skip
     assert not any(getattr(report, name) for name in off)
-    assert (report.stochastic_depth, report.batch_norm_momentum) == (0.2, 0.99)
+    assert (report.stochastic_depth, report.batch_norm_momentum, report.width) == (0.2, 0.99, 1.0)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -67,6 +67,11 @@ def test_unknown_key_names_the_nearest():
         ),
         ({"schedule": "cosine", "warmup_epochs": 50}, r"warmup_epochs 50: expected at most epochs \(40\)"),
         ({"learning_rate": 10**400}, "learning_rate 1e.300: expected a number"),
+        ({"noise": -1.0}, "noise -1.0: expected a number from 0 to 128"),
+        ({"width": 0.05, "weights": "none"}, "width 0.05: expected a number from 0.1 to 2"),
+        ({"width": 0.5}, "weights imagenet with width 0.5: ImageNet weights exist for width 1 only; set weights none"),
+        ({"width": 0.5, "weights": "imagenet-lite0"}, "weights imagenet-lite0 with width 0.5"),
+        ({"width": 0.5, "weights": "some/notop.h5"}, "weights some/notop.h5 with width 0.5"),
         ({"logit_adjustment": 1.0}, "logit_adjustment 1 with class_weights balanced"),
     ],
 )

@@ -52,6 +52,22 @@ def test_depth_rate_and_momentum_are_settings(backbone):
     assert {layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)} == {0.9}
 
 
+def test_narrower_network_has_fewer_channels_and_opens_everywhere(tmp_path):
+    network = build_model(3, image_size=32, width=0.5)
+    narrow, full = network.get_layer(BACKBONE), build_backbone(32)
+    assert narrow.output_shape[-1] == 640 and full.output_shape[-1] == 1280
+    assert [layer.name for layer in narrow.layers if "conv" in layer.name] == [
+        layer.name for layer in full.layers if "conv" in layer.name
+    ]
+    assert narrow.count_params() < full.count_params() / 3
+    network.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(_predict(load_classifier(tmp_path / "m.keras")), _predict(network))
+    again = build_model(5, image_size=48, width=0.5, weights=str(tmp_path / "m.keras"))
+    np.testing.assert_array_equal(again.get_layer(BACKBONE).get_weights()[3], narrow.get_weights()[3])
+    with pytest.raises(InputError, match=r"m\.keras holds another network's weights: .* of the same width"):
+        build_model(3, image_size=32, weights=str(tmp_path / "m.keras"))
+
+
 def test_output_is_float32_probabilities(classifier):
     scores = _predict(classifier)
     assert scores.shape == (4, 5)

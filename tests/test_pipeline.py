@@ -67,7 +67,7 @@ def test_both_pipelines_give_the_network_the_same_pictures(image_size):
     import keras
 
     images, labels = striped_faces(12)
-    config = dataclasses.replace(CONFIG, mixup=0.2, cutmix=1.0, erasing=0.5, contrast=0.2)
+    config = dataclasses.replace(CONFIG, mixup=0.2, cutmix=1.0, erasing=0.5, contrast=0.2, noise=8.0, blur=1.0)
     plan = _plan(config, 12)
     settings = {"epochs": (0, 1), "batch_size": 8, "image_size": image_size}
     inputs = keras.Input((image_size, image_size, 3))

@@ -132,8 +132,9 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
         seconds: least time of each of the four measurements.
 
     Returns:
-        `image_size`, `images_per_s`, `step_ms` and its four parts, `backend`, `devices`, `precision`. The parts:
-        `input_ms`, the extra time of fit when the input pipeline makes each batch instead of repeating a finished one;
+        `image_size`, `width`, `images_per_s`, `step_ms` and its four parts, `backend`, `devices`, `precision`.
+        The parts: `input_ms`, the extra time of fit when the input pipeline makes each batch instead of repeating a
+        finished one;
         `forward_ms`, a compiled function of the forward pass on that batch; `backward_ms`, a compiled function of both
         passes less `forward_ms`; `optimizer_ms`, fit on that batch less both passes: optimiser, metrics and fit itself.
     """
@@ -168,6 +169,7 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
     )
     return {
         "image_size": image_size,
+        "width": config.width,
         "images_per_s": batch_size / fed,
         "step_ms": 1e3 * fed,
         "forward_ms": 1e3 * forward,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fer_tf.text import network_name
+
 QUIET_LOAD = 0.3  # a load average above it means that something else was running
 
 
@@ -53,8 +55,8 @@ def _format_train(found: list[dict[str, Any]], figures: dict[str, Any]) -> str:
     devices = ", ".join(first["devices"])
     keys = ("step_ms", "forward_ms", "backward_ms", "optimizer_ms", "input_ms")
     return _table(
-        f"Training step of EfficientNet-B0, all layers, batches of {figures['settings']['batch_size']}, "
-        f"{first['precision']}, {first['backend']} on {devices}",
+        f"Training step of {network_name(first['width'])}, all layers, batches of "
+        f"{figures['settings']['batch_size']}, {first['precision']}, {first['backend']} on {devices}",
         ("px", "images/s", "step, ms", "forward", "backward", "optimiser", "input"),
         [
             (str(row["image_size"]), f"{row['images_per_s']:,.1f}", *(f"{row[key]:,.1f}" for key in keys))

@@ -7,6 +7,7 @@ therefore see the same pictures.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,11 +25,16 @@ _ERASE = slice(8, 12)  # top, left, bottom, right of the erased rectangle, pixel
 _ERASE_VALUE = 12
 _PARTNER, _MIX = 13, 14  # row of the batch that is mixed in, and the image's own share
 _CUT = slice(15, 19)  # the rectangle that comes from the partner, pixels; empty: none
-NUM_PARAMETERS = 19
+_BLUR = 19  # standard deviation of the Gaussian blur, pixels; 0: none
+_NOISE, _NOISE_START = 20, 21  # standard deviation of the noise, grey levels; where in _noise_pool its values begin
+NUM_PARAMETERS = 22
 
 _MID_GREY = 127.5
 _ERASE_AREA = (0.02, 0.33)  # shares of the image and the aspect ratios of Zhong et al., Random Erasing (2020)
 _ERASE_ASPECT = (0.3, 1 / 0.3)
+# A plan with noise of its own for each pixel would hold 264 MB for FER-2013. Each image takes its 2,304 values from a
+# random place of a pool instead; float32 holds each place exactly.
+_NUM_NOISE_VALUES = 1 << 18
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -88,6 +94,10 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
     parameters[:, _ERASE_VALUE] = rng.uniform(0, 255, len(order))
     if config.mixup or config.cutmix:
         targets, weights = _draw_mixing(config, parameters, targets, weights, rng)
+    # Drawn last, so that the draws above are those of fer_tf 0.1.
+    parameters[:, _BLUR] = rng.uniform(0, config.blur, len(order))
+    parameters[:, _NOISE] = rng.uniform(0, config.noise, len(order))
+    parameters[:, _NOISE_START] = rng.integers(0, _NUM_NOISE_VALUES - IMAGE_SIZE**2, len(order))
     return EpochPlan(order, parameters, targets, weights)
 
 
@@ -178,13 +188,40 @@ def augment(images: Any, parameters: Any) -> Any:
         x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
     )
     x = x[..., 0]
+    # Most recipes do neither: a condition saves them 2 % of a step at 48 px.
+    x = ops.cond(ops.any(parameters[:, _BLUR] > 0), lambda: _blurred(x, parameters), lambda: x)
     gain, offset = parameters[:, _GAIN, None, None], parameters[:, _OFFSET, None, None]
     x = ops.clip((x - _MID_GREY) * gain + _MID_GREY + offset, 0, 255)
+    x = ops.cond(ops.any(parameters[:, _NOISE] > 0), lambda: _with_noise(x, parameters), lambda: x)
     x = ops.where(_inside(parameters[:, _ERASE]), parameters[:, _ERASE_VALUE, None, None], x)
     other = ops.take(x, ops.cast(parameters[:, _PARTNER], "int32"), axis=0)
     share = parameters[:, _MIX, None, None]
     x = share * x + (1 - share) * other
     return ops.where(_inside(parameters[:, _CUT]), other, x)
+
+
+def _blurred(images: Any, parameters: Any) -> Any:
+    """Blur each image, (batch, 48, 48), by a Gaussian of its own."""
+    ops = keras.ops
+    deviation = parameters[:, _BLUR, None, None]
+    pixel = ops.arange(IMAGE_SIZE, dtype="float32")
+    share = ops.exp(-0.5 * ops.square((pixel[:, None] - pixel) / ops.maximum(deviation, 0.01)))
+    share = share / ops.sum(share, axis=2, keepdims=True)  # (batch, 48, 48): share of each pixel in each pixel
+    return ops.matmul(ops.matmul(share, images), ops.transpose(share, (0, 2, 1)))
+
+
+def _with_noise(images: Any, parameters: Any) -> Any:
+    """Add noise to each image, (batch, 48, 48), from its place in the pool."""
+    ops = keras.ops
+    place = ops.cast(parameters[:, _NOISE_START, None], "int32") + ops.arange(IMAGE_SIZE**2, dtype="int32")
+    noise = ops.reshape(ops.take(_noise_pool(), place), (-1, IMAGE_SIZE, IMAGE_SIZE))
+    return ops.clip(images + parameters[:, _NOISE, None, None] * noise, 0, 255)
+
+
+@functools.cache
+def _noise_pool() -> np.ndarray:
+    """Standard normal values, the same in each run: float32 (_NUM_NOISE_VALUES,)."""
+    return np.random.default_rng(0).standard_normal(_NUM_NOISE_VALUES, np.float32)
 
 
 def _inside(boxes: Any) -> Any:

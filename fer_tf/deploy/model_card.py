@@ -12,7 +12,7 @@ from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.report.sections.limits import limits
 from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
-from fer_tf.text import megabytes, percent, points, with_interval
+from fer_tf.text import megabytes, network_name, percent, points, with_interval
 
 _HASHES = (
     "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, which "
@@ -35,9 +35,9 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
     backbone = backbone_terms(config.get("weights"))
     return [
         Paragraph(
-            f"EfficientNet-B0 for {size}x{size} pixels, which names the expression of one face as {names}. Input: the "
-            "grey pixels of a cropped face, uint8, 48x48. Output: a probability for each class, calibrated by "
-            f"temperature scaling (T = {facts.metrics['temperature']:.3f}, folded into the last layer)."
+            f"{network_name(config.get('width'))} for {size}x{size} pixels, which names the expression of one face as "
+            f"{names}. Input: the grey pixels of a cropped face, uint8, 48x48. Output: a probability for each class, "
+            f"calibrated by temperature scaling (T = {facts.metrics['temperature']:.3f}, folded into the last layer)."
         ),
         Table(
             ("file", "what it is"),

@@ -27,23 +27,32 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_backbone(image_size: int, *, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99) -> keras.Model:
-    """Build EfficientNet-B0 without its top, randomly initialised.
+def build_backbone(
+    image_size: int, *, width: float = 1.0, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99
+) -> keras.Model:
+    """Build EfficientNet-B0, or a narrower or wider one, without its top, randomly initialised.
 
     Keras's constructor takes neither setting, so its layers are cloned with other ones. The result is a plain
     functional model, which `keras.models.load_model` opens without fer_tf.
 
     Args:
         image_size: side of the input, pixels.
+        width: width coefficient (Tan and Le, EfficientNet, 2019); each number of channels is a multiple of 8.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
 
     Returns:
-        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> features (batch, h, w, 1280).
+        A model float32 (batch, image_size, image_size, 3) in [0, 255] -> features (batch, h, w, 1280 at width 1).
     """
-    original = keras.applications.EfficientNetB0(
-        include_top=False, weights=None, input_shape=(image_size, image_size, 3), name=BACKBONE
-    )
+    settings = {
+        "include_top": False, "weights": None, "input_shape": (image_size, image_size, 3), "name": BACKBONE
+    }  # fmt: skip
+    if width == 1:
+        original = keras.applications.EfficientNetB0(**settings)
+    else:  # Keras has no public name for the constructor of other widths
+        from keras.src.applications.efficientnet import EfficientNet
+
+        original = EfficientNet(width, 1.0, default_size=image_size, **settings)
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         settings = layer.get_config()
@@ -60,6 +69,7 @@ def build_model(
     num_classes: int,
     *,
     image_size: int = 224,
+    width: float = 1.0,
     dropout: float = 0.3,
     stochastic_depth: float = 0.2,
     batch_norm_momentum: float = 0.99,
@@ -70,6 +80,7 @@ def build_model(
     Args:
         num_classes: at least 2.
         image_size: side of the input, pixels.
+        width: width coefficient of the backbone.
         dropout: share of pooled features dropped in training.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
@@ -88,11 +99,13 @@ def build_model(
         raise InputError(
             f"{num_classes} class: a classifier needs at least 2; add classes or choose others by --classes"
         )
-    backbone = build_backbone(image_size, stochastic_depth=stochastic_depth, batch_norm_momentum=batch_norm_momentum)
+    backbone = build_backbone(
+        image_size, width=width, stochastic_depth=stochastic_depth, batch_norm_momentum=batch_norm_momentum
+    )
     load_backbone_weights(backbone, weights)
     inputs = keras.Input((image_size, image_size, 3), dtype="float32", name="image")
     x = backbone(inputs)
-    x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, 1280)
+    x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, features)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     # float32 under every policy: a softmax in half precision loses the small probabilities.
     x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

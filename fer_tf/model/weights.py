@@ -88,7 +88,9 @@ def _load_imagenet(backbone: keras.Model, path: str) -> None:
 def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
     theirs, ours = source.get_weights(), target.get_weights()
     if [value.shape for value in theirs] != [value.shape for value in ours]:
-        raise InputError(f"{name} holds another network's weights: expected a model that fer_tf trained")
+        raise InputError(
+            f"{name} holds another network's weights: expected a model that fer_tf trained, of the same width"
+        )
     set_weights(target, theirs)
 
 

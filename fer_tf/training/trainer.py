@@ -50,6 +50,7 @@ def build_for(config: Config, image_size: int, num_classes: int, policy: str, st
         return build_model(
             num_classes,
             image_size=image_size,
+            width=config.width,
             dropout=config.dropout,
             stochastic_depth=config.stochastic_depth,
             batch_norm_momentum=config.batch_norm_momentum,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fer_tf.report.document import Block, Paragraph, Table
 from fer_tf.report.facts import Facts
-from fer_tf.text import duration, with_interval
+from fer_tf.text import duration, network_name, with_interval
 
 _MACHINE_TITLES = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
 
@@ -17,7 +17,7 @@ def overview(facts: Facts) -> list[Block]:
         "Task": f"one of {len(names)} classes for each 48x48 grey face: {', '.join(names)}" if names else None,
         "Data": f"{source}{': synthetic faces, drawn by a program' if facts.synthetic else ''}" if source else None,
         "Images": ", ".join(f"{found['count']:,} {facts.title(split)}" for split, found in splits.items()),
-        "Model": f"EfficientNet-B0, input {size}x{size} pixels" if size else None,
+        "Model": f"{network_name(facts.config.get('width'))}, input {size}x{size} pixels" if size else None,
         "Recipe": facts.config.get("recipe"),
         "Epochs": len(facts.history) or None,
         "Training time": duration(metrics["seconds"]) if metrics.get("seconds") else None,
