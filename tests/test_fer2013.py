@@ -16,7 +16,8 @@ from PIL import Image
 
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset, save_npz
-from fer_tf.data.reading import crops, tables
+from fer_tf.data.reading import crops
+from fer_tf.data.reading.pixels import _is_canonical
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, SPLITS
 
@@ -183,7 +184,7 @@ def test_pixel_strings_come_out_with_single_blanks(tmp_path):
 @example([9, 99])
 def test_fast_check_takes_every_sound_row(values):
     values = (values * 2304)[:2304]
-    assert tables._is_canonical(" ".join(map(str, values)).encode())
+    assert _is_canonical(" ".join(map(str, values)).encode())
 
 
 @settings(max_examples=100, deadline=None)
@@ -198,7 +199,7 @@ def test_fast_check_takes_every_sound_row(values):
 def test_fast_check_takes_no_row_with_one_bad_value(place, value):
     values = ["255", "0", "17"] * 768
     values[place] = value
-    assert not tables._is_canonical(" ".join(values).encode())
+    assert not _is_canonical(" ".join(values).encode())
 
 
 SOUND = csv_text(make_rows(train=1, validation=1, test=0)).encode()
@@ -395,4 +396,4 @@ def test_folder_tells_what_its_files_were(tmp_path):
     assert dataset.originals == {"48x48 grey": 8, "60x80 colour": 4}
     from fer_tf.data.audit import audit, audit_text
 
-    assert "the files were 48x48 grey (8), 60x80 colour (4)" in audit_text(audit(dataset))
+    assert "the pictures were 48x48 grey (8), 60x80 colour (4)" in audit_text(audit(dataset))

@@ -400,7 +400,7 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
     (root / "train/happy/notes.txt").write_text("x")
     assert explore.main(["--data", str(root), "--skip-broken"]) == 0
     out = capsys.readouterr().out
-    assert "the files were 48x48 grey (16)" in out
+    assert "the pictures were 48x48 grey (16)" in out
     assert "  read: train from train/, test from test/\n  taken as crops\n" in out
     assert "left out: 2 that cannot be read; 3 in no folder of a split; 1 that are no pictures: 1 .txt\n" in out
 

@@ -1,5 +1,6 @@
 """`fer-tf prepare` writes what it read, and refuses every bad input in one line, with status 2 and nothing written."""
 
+import bz2
 import errno
 import gzip
 import io
@@ -14,7 +15,7 @@ from PIL import Image
 
 from fer_tf.commands import prepare
 from fer_tf.data.loading import load_dataset
-from fer_tf.data.reading import archives, npz, tables, tree
+from fer_tf.data.reading import archives, checks, npz, rows, tree
 from fer_tf.task import EMOTIONS
 from tests.test_fer2013 import ROWS, csv_text, make_rows, pack_zip, write_images
 
@@ -79,20 +80,26 @@ BAD_PIXEL = "row 4: pixel {place} is {value}; expected a whole number from 0 to 
 BAD_CSV = {
     "empty": (b"", "empty file"),
     "blank lines": (b"\n\n\n", "row 1 is empty"),
-    "prose": (b"Dear reader,\nthis is no csv\n", "not a FER-2013 csv, row 1 has no column emotion: 'Dear reader,'"),
-    "web page": (b"<!DOCTYPE html>\n<html>\n" * 99, "row 1 has no column emotion: '<!DOCTYPE html>'"),
+    "prose": (b"Dear reader,\nthis is no csv\n", "row 1 has no column emotion or label: 'Dear reader,'"),
+    "web page": (b"<!DOCTYPE html>\n<html>\n" * 99, "a web page, not a csv; download the file itself"),
     "binary": (bytes(range(256)) * 9, "binary data, not a csv"),
     "other delimiter": (TEXT.replace(",", "|").encode(), "'emotion|pixels|Usage'; expected emotion,pixels,Usage"),
     "header alone": (b"emotion,pixels,Usage\n", "a header and no rows"),
-    "no header": (TEXT.split("\n", 1)[1].encode(), "row 1 has no column emotion"),
-    "no emotion column": (TEXT.replace("emotion", "feeling", 1).encode(), "no column emotion: 'feeling,pixels,Usage'"),
-    "no pixels column": (b"emotion,Usage\n0,Training\n", "no column pixels: 'emotion,Usage'"),
+    "no header, two labels": (
+        "".join(f"3,{line}\n" for line in TEXT.splitlines()[1:]).encode(),
+        "no header row, and 2 columns that may be the label; add a first row that names the columns",
+    ),
+    "no emotion column": (
+        TEXT.replace("emotion", "feeling", 1).encode(),
+        "no column emotion or label: 'feeling,pixels,Usage'",
+    ),
+    "no pixels column": (b"emotion,Usage\n0,Training\n", "no column pixels or path: 'emotion,Usage'"),
     "emotion twice": (TEXT.replace("pixels", "emotion,pixels", 1).encode(), "row 1 has the column emotion twice"),
     "pixels twice": (TEXT.replace("pixels", "pixels, pixels", 1).encode(), "row 1 has the column pixels twice"),
     "Usage twice": (TEXT.replace("Usage", "Usage,usage", 1).encode(), "row 1 has the column usage twice"),
-    "2303 values": (with_pixels(VALUES[1:]), "row 4 has 2,303 pixel values; expected 2,304 (48x48)"),
-    "2305 values": (with_pixels([*VALUES, "0"]), "row 4 has 2,305 pixel values; expected 2,304 (48x48)"),
-    "no values": (with_pixels([]), "row 4 has 0 pixel values"),
+    "2303 values": (with_pixels(VALUES[1:]), "row 4: 2,303 pixel values; expected 2,304 (48x48) or another square"),
+    "2305 values": (with_pixels([*VALUES, "0"]), "row 4: 2,305 pixel values; expected 2,304 (48x48) or another square"),
+    "no values": (with_pixels([]), "row 4: 0 pixel values"),
     "256": (with_value("256"), BAD_PIXEL.format(place=7, value="'256'")),
     "256 at the end": (with_value("256", 2304), BAD_PIXEL.format(place=2304, value="'256'")),
     "1000": (with_value("1000"), BAD_PIXEL.format(place=7, value="'1000'")),
@@ -115,10 +122,10 @@ BAD_CSV = {
         with_row_4(f"0,{PIXELS},Holdout"),
         "row 4: Usage 'Holdout'; expected Training, PublicTest or PrivateTest",
     ),
-    "too few columns": (with_row_4("0,1 2 3"), "row 4 has 2 columns; expected 3 as in row 1"),
-    "open quote": (with_row_4(f'0,"{PIXELS},Training'), "row 4 is no csv"),
-    "not UTF-8": (with_row_4('0,"\xff",Training').replace("\xff".encode(), b"\xff"), "row 4 is no csv"),
-    "endless row": (TEXT.encode() + b"0," + b"1 " * 40_000, "row 44 is longer than 65,536 bytes"),
+    "too few columns": (with_row_4("0,1 2 3"), "row 4: 2 columns; expected 3 as in row 1"),
+    "open quote": (with_row_4(f'0,"{PIXELS},Training'), "row 4: no csv"),
+    "not UTF-8": (with_row_4('0,"\xff",Training').replace("\xff".encode(), b"\xff"), "row 4: no csv"),
+    "endless row": (TEXT.encode() + b"0," + b"1 " * (5 << 20), "row 44 is longer than 8,388,608 bytes"),
     "no training rows": (
         csv_text(make_rows(train=0)).encode(),
         "no training rows, only validation and test; expected some with Usage Training",
@@ -129,8 +136,7 @@ BAD_CSV = {
         "--classes angry,fear,happy,sad,surprise,neutral",
     ),
     "one row per class, no validation": (csv_text(make_rows(train=1, validation=0)).encode(), "leaves none for valid"),
-    "UTF-16": (TEXT.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
-    "UTF-16 without mark": (TEXT.encode("utf-16-be"), "UTF-16 text; save it as UTF-8"),
+    "damaged UTF-16": (TEXT.encode("utf-16")[:-1], "damaged UTF-16 text"),
 }
 
 
@@ -165,9 +171,13 @@ BAD_PACKED = {
     "gz without its end": ("a.csv.gz", GZIP[:-4], "truncated or damaged"),
     "gz with a wrong checksum": ("a.csv.gz", flipped(GZIP), "truncated or damaged (CRC check failed"),
     "gz that is not one": ("a.csv.gz", TEXT.encode(), "not a .gz file, it begins with 'emotio'; download it again, or"),
-    "gz of a tar": ("a.tar.gz", gzip.compress(tar_like()), "a tar archive; unpack it and give the csv inside"),
+    "gz of a tar": ("a.tar.gz", gzip.compress(tar_like()), "truncated or damaged (a header of the archive is wrong)"),
     "gz of nothing": ("a.csv.gz", gzip.compress(b""), "row 1 is empty"),
-    "gz of UTF-16": ("a.csv.gz", gzip.compress(TEXT.encode("utf-16")), "UTF-16 text"),
+    "bz2 that is not one": ("a.csv.bz2", TEXT.encode(), "not a .bz2 file"),
+    "truncated bz2": ("a.csv.bz2", bz2.compress(TEXT.encode())[:-9], "truncated or damaged"),
+    "7-Zip": ("a.7z", b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7-Zip archive; unpack it"),
+    "pointer of Git LFS": ("a.csv", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    "spreadsheet": ("a.xlsx", zip_of(("[Content_Types].xml", b"")), "a spreadsheet or document; save its table as csv"),
     "xz that is not one": ("a.csv.xz", b"\xfd7zXZ\0" + b"x" * 99, "truncated or damaged"),
     "truncated zip": ("a.zip", ZIP[: len(ZIP) // 2], "truncated or damaged"),
     "zip that is not one": ("a.zip", TEXT.encode(), "not a .zip file"),
@@ -191,7 +201,7 @@ def test_bad_packed_file(tmp_path, capsys, case):
 
 
 def test_zip_bombs_are_stopped_at_the_bound(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_CSV_BYTES", 3 << 20)
+    monkeypatch.setattr(checks, "MAX_CSV_BYTES", 3 << 20)
     bomb = (csv_text(make_rows(train=1)) + csv_text(ROWS).split("\n", 1)[1] * 12).encode()
     assert len(bomb) > 3 << 20
     packed = bytearray(pack_zip(bomb))
@@ -206,16 +216,16 @@ def test_zip_bombs_are_stopped_at_the_bound(tmp_path, capsys, monkeypatch):
 
 
 def test_a_bomb_without_line_ends_is_given_up_at_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_CSV_BYTES", 1 << 60)
+    monkeypatch.setattr(checks, "MAX_CSV_BYTES", 1 << 60)
     chunks = iter(lambda: b"0" * (1 << 20), b"")  # endless
     monkeypatch.setattr(archives, "gzip_chunks", lambda path, name: chunks)
     (tmp_path / "bomb.csv.gz").write_bytes(GZIP)
     line = refusal(capsys, tmp_path / "bomb.csv.gz", tmp_path / "out.npz")
-    assert "row 1 is longer than 65,536 bytes" in line
+    assert "row 1 is longer than 8,388,608 bytes" in line
 
 
 def test_row_bound(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_ROWS", 41)
+    monkeypatch.setattr(rows, "MAX_ROWS", 41)
     monkeypatch.setattr(tree, "MAX_ROWS", 41)
     (tmp_path / "fer2013.csv").write_text(TEXT)
     assert "more than 41 rows" in refusal(capsys, tmp_path / "fer2013.csv", tmp_path / "out.npz")

@@ -70,7 +70,7 @@ def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
         help="tells people apart, so that nobody is in two of the splits that are cut: a regular expression whose "
         "first group is the person in a picture's path, or a column of a table",
     )
-    parser.add_argument("--skip-broken", action="store_true", help="leave out files that cannot be read, counted")
+    parser.add_argument("--skip-broken", action="store_true", help="leave out what cannot be read, counted")
 
 
 def reading_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def audit_text(findings: dict[str, Any]) -> str:
         f"mean {image['mean']:.1f}, standard deviation {image['std']:.1f}",
     ]
     if image.get("originals"):
-        lines.append(f"  the files were {originals_text(image['originals'])}")
+        lines.append(f"  the pictures were {originals_text(image['originals'])}")
     lines += [f"  {line}" for line in read_text(findings.get("read", {}))]
     width = max(len("class"), *map(len, findings["class_names"]))
     for split, found in splits.items():

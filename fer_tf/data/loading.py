@@ -41,8 +41,9 @@ def load_dataset(
     The contents of a file decide its form. The forms are:
 
     - `fer2013.csv` (emotion,pixels,Usage), `icml_face_data.csv` (the same columns in another order, blanks in their
-      names) and the challenge's `train.csv` (no Usage: every row is Training), each plain or in a .gz, .xz or .zip.
-      The classes are FER-2013's seven.
+      names) and the challenge's `train.csv` (no Usage: every row is Training), each plain or in a .gz, .bz2, .xz, .zip
+      or .tar of these (`fer2013.tar.gz`). Columns are known by their usual names in any case; pixels are those of a
+      square of any size. The classes are FER-2013's seven, with contempt (7) as the eighth if a row has it.
     - Folders of pictures: `train/`, `validation/`, `test/` (or their usual names) with a sub-folder for each class, or
       the class folders alone. Each name is judged for itself: emotions in any case and by the usual synonyms, other
       names as they are. Emotions alone have FER-2013's order, with contempt as the eighth; any other mixture is sorted.
@@ -72,7 +73,7 @@ def load_dataset(
         subjects: tells which person a picture shows: a regular expression that is searched in a picture's path (its
             first group, or all of the match), or the name of a table's column. Without it the file names of CK+ and
             JAFFE are known.
-        skip_broken: True to go on without pictures that cannot be read; they are counted in `left_out`.
+        skip_broken: True to go on without pictures and rows that cannot be read; they are counted in `left_out`.
         cut: `groups` keeps copies of an image and pictures of one person together in the splits that are cut; `rows`
             cuts row by row, as version 0.1 did.
 

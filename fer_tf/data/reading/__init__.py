@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading import archives
@@ -20,6 +22,15 @@ from fer_tf.data.reading.tables import read_csv
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
 from fer_tf.text import shown
+
+_OTHER_KINDS = {  # first bytes of files that people give for a csv; letters in any case
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive; unpack it and give the csv or the folder inside",
+    b"Rar!": "a RAR archive; unpack it and give the csv or the folder inside",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it and give the csv inside",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
+    b"<!DOCTYPE": "a web page, not a csv; download the file itself, which may need you to sign in",
+    b"<html": "a web page, not a csv; download the file itself, which may need you to sign in",
+}
 
 
 def read(
@@ -39,7 +50,7 @@ def read(
         faces: how the pictures of a folder become crops; the other formats hold crops.
         class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
         subjects: tells which person a picture shows, as for `load_dataset`.
-        skip_broken: True to go on without pictures that cannot be read.
+        skip_broken: True to go on without pictures and rows that cannot be read.
 
     Returns:
         Its rows, with `sha256`.
@@ -54,25 +65,42 @@ def read(
             raise InputError(f"{name}: neither a regular file nor a folder; give a csv, a .npz or a folder of images")
         raise InputError(f"{name}: no such file or folder; give the path of fer2013.csv, a .npz or a folder of images")
     with open(path, "rb") as file:
-        start = file.read(6)
+        start = file.read(64)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    suffix = path.suffix.lower()
     if not start:
         raise InputError(f"{name}: empty file; download it again")
+    options: dict[str, Any] = {"class_names": class_names, "subjects": subjects, "skip_broken": skip_broken}
     if start.startswith(b"PK"):
         with archives.open_zip(path, name) as archive:
-            is_npz = any(member.endswith(".npy") for member in archive.namelist())
-            dataset = read_npz(archive, name) if is_npz else read_csv(archives.zip_chunks(archive, name), name)
-    elif start.startswith(b"\x1f\x8b"):
-        dataset = read_csv(archives.gzip_chunks(path, name), name)
-    elif start == b"\xfd7zXZ\0":
-        dataset = read_csv(archives.xz_chunks(path, name), name)
-    elif suffix in (".gz", ".xz", ".zip", ".npz"):
-        raise InputError(
-            f"{name}: not a {suffix} file, it begins with {shown(start)}; download it again, or rename it to .csv if "
-            "it is plain text"
-        )
+            if any(member.endswith(".npy") for member in archive.namelist()):
+                dataset = read_npz(archive, name)
+            else:
+                dataset = read_csv(archives.zip_chunks(archive, name), name, **options)
     else:
-        dataset = read_csv(archives.plain_chunks(path), name)
+        open_chunks = _unpacked(path, name, start)
+        chunks = open_chunks()
+        head = next(chunks, b"")
+        chunks = archives.tar_chunks(open_chunks, name) if archives.is_tar(head) else itertools.chain([head], chunks)
+        dataset = read_csv(chunks, name, **options)
     return dataclasses.replace(dataset, sha256=sha256)
+
+
+def _unpacked(path: Path, name: str, start: bytes) -> Callable[[], Iterator[bytes]]:
+    """Return a function that begins with the unpacked bytes of a file, told by its first bytes."""
+    suffix = path.suffix.lower()
+    if start.startswith(b"\x1f\x8b"):
+        return lambda: archives.gzip_chunks(path, name)
+    if start.startswith(b"\xfd7zXZ\0"):
+        return lambda: archives.xz_chunks(path, name)
+    if start.startswith(b"BZh"):
+        return lambda: archives.bz2_chunks(path, name)
+    for known, text in _OTHER_KINDS.items():
+        if start.lower().startswith(known.lower()):
+            raise InputError(f"{name}: {text}")
+    if suffix in (".gz", ".xz", ".bz2", ".zip", ".npz"):
+        raise InputError(
+            f"{name}: not a {suffix} file, it begins with {shown(start[:6])}; download it again, or rename it to .csv "
+            "if it is plain text"
+        )
+    return lambda: archives.plain_chunks(path)

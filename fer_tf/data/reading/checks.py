@@ -9,6 +9,7 @@ from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import shown
 
 MAX_ROWS = 500_000  # 14 times FER-2013; decoded 1.15 GB
+MAX_CSV_BYTES = 8 << 30  # unpacked; FER-2013 has 0.3 GB, the same in 224x224 pixels 6.5 GB
 MAX_CLASSES = 1000
 MAX_CLASS_NAME = 100  # characters
 NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
@@ -26,3 +27,11 @@ def check_class_names(names: Sequence[str], where: str) -> None:
             )
         if names.count(name) > 1:
             raise InputError(f"{where}: class {shown(name)} stands twice; expected different names")
+
+
+def check_csv_size(size: int, name: str) -> None:
+    """Refuse a csv of more unpacked bytes than `MAX_CSV_BYTES`."""
+    if size > MAX_CSV_BYTES:
+        raise InputError(
+            f"{name}: more than {MAX_CSV_BYTES >> 20:,} MiB of csv; use folders of images or a .npz for so many faces"
+        )

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from fer_tf.artifacts import left_out_list, write_text
 from fer_tf.errors import InputError
@@ -69,3 +69,13 @@ def broken_text(
         f"{name}: {len(broken):,} of {quantity(total, unit)} cannot be read: {some}{whole_list}; replace or remove "
         f"them{go_on}"
     )
+
+
+def leaves_enough(kept: Collection[object], lost: Collection[object]) -> bool:
+    """Return True if something is kept of each split and class of which something is lost.
+
+    Args:
+        kept: (split, class) of what can be read.
+        lost: (split, class) of what cannot.
+    """
+    return bool(kept) and set(lost) <= set(kept)

@@ -1,188 +1,222 @@
-"""The csv format of FER-2013 and its variants."""
+"""Tables of one face a row: the csv of FER-2013 and its variants."""
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
-from fer_tf.data.names import EIGHT_EMOTIONS, emotion_of, split_of
-from fer_tf.data.reading.checks import MAX_ROWS, NUM_PIXELS
+from fer_tf.data.names import EIGHT_EMOTIONS, merge_names, names_of_numbers, split_of
+from fer_tf.data.reading.columns import Columns, label_of
+from fer_tf.data.reading.left_out import broken_text, leaves_enough, say_left_out
+from fer_tf.data.reading.pixels import parse_pixels
+from fer_tf.data.reading.rows import BrokenRow, Fields, Table
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES
 from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
 
-MAX_CSV_BYTES = 1 << 30  # unpacked; FER-2013 has 0.3 GB
-MAX_ROW_BYTES = 64 << 10  # a row of FER-2013 has at most 9,240
-SPLIT_OF_USAGE = {b"Training": "train", b"PublicTest": "validation", b"PrivateTest": "test"}
-LABEL_OF_EMOTION = {str(label).encode(): label for label in range(len(EIGHT_EMOTIONS))}  # 7 as in ckextended.csv
-_SEPARATORS = (b",", b";", b"\t")
+MAX_TEXT_BYTES = 1 << 30  # of pixel strings in memory; FER-2013 has 0.3 GB
+_NUM_TRIED = 1000  # rows after which a table is given up if all are broken
+_PROGRESS_SECONDS = 5.0  # between two lines of the log
+_SPLIT_OF_USAGE = {b"Training": "train", b"PublicTest": "validation", b"PrivateTest": "test"}
+_RAFDB_NUMBERS = set(range(1, 8))
 
 
-def read_csv(chunks: Iterator[bytes], name: str) -> Dataset:
-    """Read a csv: columns emotion, pixels and (optionally) Usage in any order, others ignored; one row per image.
+def read_csv(
+    chunks: Iterator[bytes],
+    name: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    subjects: str | None = None,
+    skip_broken: bool = False,
+) -> Dataset:
+    """Read a csv of pixels: a label, the pixels and (optionally) the split of one face in each row.
 
-    An emotion is a number of FER-2013 (7: contempt) or a name. Commas, semicolons or tabs separate the columns.
+    Columns are known by their usual names (`columns`), others are ignored. A label is a number of FER-2013 (7:
+    contempt) or the name of an emotion. Pixels are those of a square of any size, the same in all rows. Commas,
+    semicolons or tabs separate the columns.
 
     Args:
         chunks: the unpacked bytes of the file, in pieces of any size.
         name: what messages call the file; they count its lines from 1.
+        class_names: names of labels that are numbers, as for `names.names_of_numbers`; FER-2013's if None.
+        subjects: name of the column that tells the person.
+        skip_broken: True to leave out rows that cannot be read.
+
+    Returns:
+        The faces: as pixel strings if they are 48x48, else as images. `left_out` counts rows by reason.
+
+    Raises:
+        InputError: if a row cannot be read, or anything else is not as expected.
     """
-    lines = _lines(chunks, name)
-    first = next(lines, b"")
-    separator = max(_SEPARATORS, key=first[:MAX_ROW_BYTES].count)
-    header = _header(first, name, separator)
-    emotion, pixels, usage = header.index("emotion"), header.index("pixels"), None
-    if "usage" in header:
-        usage = header.index("usage")
-    else:
+    table = Table(chunks, name)
+    columns = table.columns
+    if columns.path is not None:
+        raise InputError(f"{name}: a table of paths; expected pixels: emotion,pixels,Usage")
+    if not columns.names:
+        logger.info("%s: no header row: %s", name, columns.text())
+    if columns.split is None:
         logger.info("%s has no Usage column: every row is taken as Training", name)
-    labels: list[int] = []
-    splits: list[str] = []
-    faces: list[str] = []
-    for row, line in enumerate(lines, start=2):
-        where = f"{name}: row {row}"
-        if row > MAX_ROWS + 1:
-            raise InputError(f"{name}: more than {MAX_ROWS:,} rows; give a smaller file")
-        if not line.strip():
-            continue
-        fields = _fields(line, where, separator)
-        if len(fields) != len(header):
-            raise InputError(f"{where} has {len(fields)} columns; expected {len(header)} as in row 1")
-        text = fields[emotion].strip()
-        label = LABEL_OF_EMOTION.get(text)
-        if label is None and (found := emotion_of(text[:100].decode("utf-8", "replace"))):
-            label = EIGHT_EMOTIONS.index(found)
-        if label is None:
+    subject = columns.subject
+    if subjects is not None and (subject := columns.named(subjects)) is None:
+        raise InputError(
+            f"{name}: --subjects {shown(subjects)} is no column; expected one of {', '.join(map(shown, columns.names))}"
+        )
+    found = _Rows(numbers_are_known=class_names is None)
+    told = time.monotonic()
+    for row, fields in table.rows():
+        found.add(row, fields, columns, subject)
+        if len(found.broken) == _NUM_TRIED and not found.labels:
+            raise InputError(f"{name}: none of its first {_NUM_TRIED:,} rows can be read: {found.first_broken()}")
+        if found.text_bytes > MAX_TEXT_BYTES:
             raise InputError(
-                f"{where}: emotion {shown(fields[emotion])}; expected a number from 0 to 6, 7 (contempt) or a name"
+                f"{name}: more than {MAX_TEXT_BYTES >> 20:,} MiB of pixels; use folders of images or a .npz instead"
             )
-        split = "train" if usage is None else SPLIT_OF_USAGE.get(fields[usage].strip())
-        if split is None and usage is not None:
-            split = split_of(fields[usage][:100].decode("utf-8", "replace"))
-        if split is None:
-            assert usage is not None
-            raise InputError(
-                f"{where}: Usage {shown(fields[usage])}; "
-                "expected Training, PublicTest or PrivateTest, or train, validation or test"
-            )
-        labels.append(label)
-        splits.append(split)
-        faces.append(_checked_pixels(fields[pixels], where))
-    if not labels:
+        if time.monotonic() - told > _PROGRESS_SECONDS:
+            told = time.monotonic()
+            logger.info("reading %s: %s rows", name, f"{len(found.labels):,}")
+    if not found.labels and not found.broken:
         raise InputError(f"{name}: a header and no rows; expected one row per image")
+    keep = found.of_the_usual_size()
+    _check_broken(found, keep, name, skip_broken)
+    kept = np.flatnonzero(keep)
+    labels, names = _classes([found.labels[row] for row in kept], class_names, name)
+    side = found.sides[kept[0]]
+    people = np.array([found.subjects[row] for row in kept], object) if subject is not None else None
+    faces = [found.faces[row] for row in kept]
+    say_left_out(found.left_out, len(kept), name, "row")
     return Dataset(
-        labels=np.array(labels, np.int64),
-        split=np.array(splits, SPLIT_DTYPE),
-        class_names=EIGHT_EMOTIONS if max(labels) >= NUM_CLASSES else EMOTIONS,
-        pixels=np.array(faces, object),
+        labels=labels,
+        split=np.array(found.splits, SPLIT_DTYPE)[kept],
+        class_names=names,
+        pixels=np.array(faces, object) if side == IMAGE_SIZE else None,
+        images=None if side == IMAGE_SIZE else np.stack(faces),
+        originals={} if side == IMAGE_SIZE else {f"{side}x{side} grey": len(kept)},
+        subjects=people,
+        left_out={reason: len(rows) for reason, rows in found.left_out.items()},
     )
 
 
-def _lines(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Lines without their ends; at most a chunk and a line are in memory at a time."""
-    size, rest = 0, b""
-    for chunk in chunks:
-        size += len(chunk)
-        check_csv_size(size, name)
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-        if len(rest) > MAX_ROW_BYTES:
-            break  # not a row: the caller refuses it below, and no more of it is read
-    if rest:
-        yield rest
+class _Rows:
+    """What is read of a table so far; a row is in `labels` and the other lists, or in `broken`."""
 
+    def __init__(self, numbers_are_known: bool) -> None:
+        self.numbers: list[int] = []  # of the rows in the file
+        self.labels: list[int | str] = []
+        self.splits: list[str] = []
+        self.faces: list[str | np.ndarray] = []
+        self.sides: list[int] = []
+        self.subjects: list[str] = []
+        self.broken: dict[int, str] = {}
+        self.left_out: dict[str, list[str]] = {}
+        self.lost: set[tuple[str, int | str]] = set()  # split and label of broken rows, where they are known
+        self.text_bytes = 0
+        self._numbers_are_known = numbers_are_known
+        self._label_of: dict[bytes, int | str] = {str(label).encode(): label for label in range(len(EIGHT_EMOTIONS))}
+        self._split_of: dict[bytes, str] = dict(_SPLIT_OF_USAGE)
 
-def check_csv_size(size: int, name: str) -> None:
-    """Refuse a csv of more unpacked bytes than `MAX_CSV_BYTES`."""
-    if size > MAX_CSV_BYTES:
-        raise InputError(
-            f"{name}: more than {MAX_CSV_BYTES >> 20:,} MiB of csv; use folders of images or a .npz for so many faces"
-        )
+    def add(self, row: int, fields: Fields | BrokenRow, columns: Columns, subject: int | None) -> None:
+        """Read one row; a broken one is remembered with its reason."""
+        try:
+            if isinstance(fields, BrokenRow):
+                raise fields
+            label = self._label(fields[columns.label])
+            split = "train" if columns.split is None else self._split(fields[columns.split])
+            pixels = columns.pixels
+            field = fields[pixels[0]] if len(pixels) == 1 else b" ".join([fields[place] for place in pixels])
+            try:
+                side, face = parse_pixels(field)
+            except InputError as error:
+                self.lost.add((split, label))
+                raise BrokenRow("whose pixels cannot be read", str(error)) from error
+        except BrokenRow as error:
+            self._leave_out(row, error)
+            return
+        self.numbers.append(row)
+        self.labels.append(label)
+        self.splits.append(split)
+        self.faces.append(face)
+        self.sides.append(side)
+        if isinstance(face, str):
+            self.text_bytes += len(face)
+        if subject is not None:
+            self.subjects.append(fields[subject].decode("utf-8", "replace").strip())
 
+    def of_the_usual_size(self) -> np.ndarray:
+        """Leave out rows whose square has another size than most: they are cut off. Return bool (n,), True if kept."""
+        sides = np.array(self.sides)
+        if not len(sides):
+            return sides.astype(bool)
+        usual = Counter(self.sides).most_common(1)[0][0]
+        for place in np.flatnonzero(sides != usual):
+            side = self.sides[place]
+            self.lost.add((self.splits[place], self.labels[place]))
+            reason = f"{side * side:,} pixel values; expected {usual * usual:,} ({usual}x{usual}) as in most rows"
+            self._leave_out(self.numbers[place], BrokenRow("whose pixels cannot be read", reason))
+        return sides == usual
 
-def _header(line: bytes, name: str, separator: bytes) -> list[str]:
-    """Column names of row 1, without blanks and in lower case."""
-    if not line.strip():
-        raise InputError(f"{name}: row 1 is empty; expected the header emotion,pixels,Usage")
-    if line[257:262] == b"ustar":
-        raise InputError(f"{name}: a tar archive; unpack it and give the csv inside")
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or (
-        b"\0" in line and b"emotion" in line.replace(b"\0", b"")[:200].lower()
-    ):
-        raise InputError(f"{name}: UTF-16 text; save it as UTF-8")
-    if b"\0" in line:
-        raise InputError(f"{name}: binary data, not a csv; give fer2013.csv, a .npz or a folder of images")
-    line = line.removeprefix(b"\xef\xbb\xbf")
-    fields = _fields(line, f"{name}: row 1", separator)
-    header = [field.decode("utf-8", "replace").strip().lower() for field in fields]
-    for column in ("emotion", "pixels", "usage"):
-        if column not in header and column != "usage":
-            raise InputError(
-                f"{name}: not a FER-2013 csv, row 1 has no column {column}: {shown(line)}; "
-                "expected emotion,pixels,Usage separated by commas, semicolons or tabs"
+    def first_broken(self) -> str:
+        row, reason = next(iter(self.broken.items()))
+        return f"row {row}: {reason}"
+
+    def _leave_out(self, row: int, error: BrokenRow) -> None:
+        self.broken[row] = str(error)
+        self.left_out.setdefault(error.kind, []).append(f"row {row}")
+
+    def _label(self, text: bytes) -> int | str:
+        text = text.strip()
+        label = self._label_of.get(text)
+        if label is None:
+            label = label_of(text[:100].decode("utf-8", "replace"))
+            if label is None or (isinstance(label, int) and self._numbers_are_known and label >= len(EIGHT_EMOTIONS)):
+                raise BrokenRow(
+                    "whose label is unknown",
+                    f"emotion {shown(text)}; expected a number from 0 to 6, 7 (contempt) or a name",
+                )
+            self._label_of[text] = label
+        return label
+
+    def _split(self, text: bytes) -> str:
+        text = text.strip()
+        split = self._split_of.get(text) or split_of(text[:100].decode("utf-8", "replace"))
+        if split is None:
+            raise BrokenRow(
+                "whose split is unknown",
+                f"Usage {shown(text)}; expected Training, PublicTest or PrivateTest, or train, validation or test",
             )
-        if header.count(column) > 1:
-            raise InputError(f"{name}: row 1 has the column {column} twice; remove one")
-    return header
+        self._split_of[text] = split
+        return split
 
 
-def _fields(line: bytes, where: str, separator: bytes) -> list[bytes]:
-    """Columns of one line; a quoted field ends in its line, since no column of FER-2013 holds a line end."""
-    if len(line) > MAX_ROW_BYTES:
-        raise InputError(f"{where} is longer than {MAX_ROW_BYTES:,} bytes: not a csv with one image per row")
-    if b'"' not in line:
-        return line.split(separator)
-    try:
-        (fields,) = csv.reader(
-            [line.decode().rstrip("\r")], delimiter=separator.decode(), strict=True, skipinitialspace=True
-        )
-    except (csv.Error, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{where} is no csv: {error}; expected one image per row, in UTF-8") from error
-    return [field.encode() for field in fields]
+def _check_broken(found: _Rows, keep: np.ndarray, name: str, skip_broken: bool) -> None:
+    """Refuse a table with broken rows, unless they are to be left out and others are there."""
+    if not found.broken or (skip_broken and keep.any()):
+        return
+    kept = {(found.splits[row], found.labels[row]) for row in np.flatnonzero(keep)}
+    reasons = {f"row {row}": reason for row, reason in sorted(found.broken.items())}
+    total = len(found.broken.keys() | set(found.numbers))
+    can_skip = not skip_broken and leaves_enough(kept, found.lost)
+    raise InputError(broken_text(reasons, name, total, unit="row", can_skip=can_skip))
 
 
-def _checked_pixels(field: bytes, where: str) -> str:
-    """Pixel string of one row, its values separated by single blanks."""
-    field = field.strip()
-    if _is_canonical(field):
-        return field.decode("ascii")
-    values = field.split(b" ")
-    values = [value for value in values if value]
-    for position, value in enumerate(values, start=1):
-        # check the length first: int() of thousands of digits is slow
-        if not value.isdigit() or len(value) > 9 or int(value) > 255:
-            raise InputError(f"{where}: pixel {position} is {shown(value)}; expected a whole number from 0 to 255")
-    if len(values) != NUM_PIXELS:
-        raise InputError(
-            f"{where} has {len(values):,} pixel values; expected {NUM_PIXELS:,} ({IMAGE_SIZE}x{IMAGE_SIZE})"
-        )
-    return " ".join(str(int(value)) for value in values)
-
-
-def _is_canonical(field: bytes) -> bool:
-    """True for exactly 2304 values of at most three digits, none above 255, with single blanks between them.
-
-    Works on all bytes of a row at once, which is about 50 times faster than value by value.
-    """
-    code = np.frombuffer(field, np.uint8)
-    blank = code == ord(" ")
-    digit = (code ^ ord("0")) < 10  # '0'..'9' are 0x30..0x39
-    num_blanks = np.count_nonzero(blank)
-    if num_blanks != NUM_PIXELS - 1 or num_blanks + np.count_nonzero(digit) != len(code):
-        return False
-    if not digit[0] or not digit[-1] or (blank[1:] & blank[:-1]).any():
-        return False
-    three = digit[:-2] & digit[1:-1] & digit[2:]
-    if (three[:-1] & three[1:]).any():  # four digits in a row
-        return False
-    hundreds, tens, ones = code[:-2], code[1:-1], code[2:]
-    above = (hundreds > ord("2")) | (
-        (hundreds == ord("2")) & ((tens > ord("5")) | ((tens == ord("5")) & (ones > ord("5"))))
-    )
-    return not (three & above).any()
+def _classes(
+    labels: Sequence[int | str], class_names: Sequence[str] | None, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the labels as indices into the class names, and these."""
+    numbers = {label for label in labels if isinstance(label, int)}
+    if class_names is None and numbers != _RAFDB_NUMBERS:
+        indices = [label if isinstance(label, int) else EIGHT_EMOTIONS.index(label) for label in labels]
+        return np.array(indices, np.int64), EIGHT_EMOTIONS if max(indices) >= NUM_CLASSES else EMOTIONS
+    if not numbers:
+        logger.info("%s: no label is a number, so --class-names changes nothing", name)
+        return _classes(labels, None, name)
+    name_of = names_of_numbers(map(str, numbers), class_names, name)
+    spelt = [name_of[str(label)] if isinstance(label, int) else label for label in labels]
+    names, class_of = merge_names(sorted(set(spelt)))
+    return np.array([names.index(class_of[text]) for text in spelt], np.int64), names

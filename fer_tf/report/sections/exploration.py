@@ -24,7 +24,7 @@ def exploration(facts: Facts) -> list[Block]:
         for key in ("brightness", "contrast"):
             grey_values.append((f"{title} {key}", [number(value, ".1f") for value in found[key]]))
         balance.append(Paragraph(f"{capital(title)}: {_balance_in_words(found, names)}."))
-    originals = [Paragraph(f"Before that, the files were {originals_text(image['originals'])}.")]
+    originals = [Paragraph(f"Before that, the pictures were {originals_text(image['originals'])}.")]
     read = [Paragraph(f"{capital('; '.join(lines))}.")] if (lines := read_text(facts.audit.get("read", {}))) else []
     return [
         Paragraph(
