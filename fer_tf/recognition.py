@@ -171,11 +171,18 @@ class Recognizer:
         found = self.find_faces(picture)
         ranked = self.classifier.classify(_crops(found)) if found else []
         return [
-            self._face(face, emotions, number)
+            self.as_face(face, emotions, number)
             for number, (face, emotions) in enumerate(zip(found, ranked, strict=True), 1)
         ]
 
-    def _face(self, found: faces.Face, emotions: list[tuple[str, float]], number: int) -> Face:
+    def as_face(self, found: faces.Face, emotions: list[tuple[str, float]], number: int) -> Face:
+        """Join a face of `find_faces` with its emotions and its answer, by this recogniser's settings.
+
+        Args:
+            found: the face.
+            emotions: (class name, score) pairs, the most likely first.
+            number: of the face in its picture or video, from 1.
+        """
         return Face(
             found.box,
             found.score,
@@ -294,7 +301,7 @@ class Recognizer:
                     probabilities = self.classifier.predict(_crops(crops))
                     smoothed = smoother.update(seconds, [face.box for face in crops], probabilities, picture)
                     found = [
-                        self._face(face, rank(scores, self.class_names), number)
+                        self.as_face(face, rank(scores, self.class_names), number)
                         for face, (number, scores) in zip(crops, smoothed, strict=True)
                     ]
                     yield seconds, picture, found

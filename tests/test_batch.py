@@ -21,6 +21,7 @@ from PIL import Image
 from fer_tf.batch import classify, classify_table
 from fer_tf.commands.classify import main
 from fer_tf.errors import InputError
+from fer_tf.recognition import Recognizer
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import expected_probabilities, write_tiny
 
@@ -94,6 +95,47 @@ def test_a_picture_that_cannot_be_read_is_a_row_with_its_error(model, crops):
         classify_table(pa.table({"key": ["a"], "picture": [b""]}), model=model)
     with pytest.raises(InputError, match="of the type int64: expected the bytes"):
         classify_table(pa.table({"key": ["a"], "image": [1]}), model=model)
+
+
+def with_thresholds(path, threshold):
+    sets = {"method": "lac", "num_images": 9, "thresholds": {"0.8": threshold / 2, "0.9": threshold, "0.95": 1.0}}
+    return write_tiny(path, metadata={"prediction_sets": sets})
+
+
+def test_rows_have_prediction_sets_and_answers_as_predict_gives_them(crops, tmp_path):
+    probabilities = expected_probabilities(crops)
+    threshold = 1 - float(np.sort(np.sort(probabilities)[:, -2])[11:13].mean())  # half of the crops get a second class
+    model = with_thresholds(tmp_path / "tiny.tflite", threshold)
+    table = pa.table({"key": [str(row) for row in range(25)], "image": [crop.tobytes() for crop in crops]})
+    found = classify_table(table, model=model)
+    assert "answer" not in found.column_names
+    sets = found["prediction_set"].to_pylist()
+    assert {len(names) > 1 for names in sets} == {True, False}
+    for names, scores in zip(sets, probabilities, strict=True):
+        order = np.argsort(-scores)
+        expected = [EMOTIONS[index] for index in order if 1 - scores[index] <= threshold or index == order[0]]
+        assert names == expected
+    recognizer = Recognizer(model, coverage=0.9, min_score=0.2)
+    answers = [recognizer.recognize(crop)[0].answer for crop in crops]
+    asked = classify_table(table, model=model, coverage=0.9, min_score=0.2)
+    assert asked["answer"].to_pylist() == answers and len(set(answers)) > 2
+    assert asked["prediction_set"].to_pylist() == sets
+    assert set(map(len, classify_table(table, model=model, coverage=0.95)["prediction_set"].to_pylist())) == {7}
+    broken = classify_table(pa.table({"key": ["a"], "image": [b"text"]}), model=model, coverage=0.9).to_pylist()
+    assert (broken[0]["prediction_set"], broken[0]["answer"]) == (None, None)
+
+
+def test_a_model_without_thresholds_has_no_prediction_sets(model, crops, tmp_path, capsys):
+    write_parquet(tmp_path / "faces.parquet", crops)
+    arguments = [tmp_path / "faces.parquet", tmp_path / "out", "--model", model]
+    assert "carries no thresholds for prediction sets" in refusal(capsys, *arguments, "--coverage", "0.9")
+    assert "expected one of 0.8, 0.9, 0.95" in refusal(capsys, *arguments, "--coverage", "0.5")
+    assert "expected a number from 0 to 1" in refusal(capsys, *arguments, "--min-score", "2")
+    assert not (tmp_path / "out").exists()
+    assert main([str(word) for word in (*arguments, "--min-score", "1")]) == 0
+    rows = read_parts(tmp_path / "out")
+    assert {row["answer"] for row in rows} == {"uncertain"} and {row["prediction_set"] for row in rows} == {None}
+    assert "made with another settings" in refusal(capsys, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["pictures", "parquet", "tar"])

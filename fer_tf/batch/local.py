@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fer_tf.batch.sources import Source, open_source
-from fer_tf.batch.table import KEY, classify_table, model_sha256
+from fer_tf.batch.table import KEY, classify_table, model_sha256, open_recognizer, set_coverage
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import default_num_threads
 from fer_tf.text import duration
@@ -80,14 +80,14 @@ def classify(
         shard: (index, number): of `number` calls, each with another index from 0, every part is made by one.
         rows_per_part: pictures in a part.
         num_threads: pictures at a time; one a core, 8 at most, if None.
-        settings: further arguments of `Recognizer`.
+        settings: further arguments of `Recognizer`, such as `coverage=0.95`.
 
     Returns:
         Counts, and the keys of the pictures that could not be read.
 
     Raises:
-        InputError: for a source without rows or without the named columns, a destination that cannot be written to or
-            that holds parts of another model, source or size of parts.
+        InputError: for a source without rows or without the named columns, settings that the model cannot follow, a
+            destination that cannot be written to or that holds parts of another model, source or size of parts.
     """
     started = time.monotonic()
     index, number = shard
@@ -95,19 +95,22 @@ def classify(
         raise InputError(f"shard {index}/{number}: expected an index from 0 to {number - 1}")
     if rows_per_part < 1:
         raise InputError(f"{rows_per_part} rows a part: expected 1 or more")
+    threads = default_num_threads() if num_threads is None else num_threads
+    sha256 = model_sha256(model)
+    recognizer = open_recognizer(model, threads, settings)  # refuses what the model cannot do before anything is read
     found = open_source(source, column=column, key=key, keep=keep)
     about = {
-        "schema_version": 1,
-        "model_sha256": model_sha256(model),
+        "schema_version": 2,
+        "model_sha256": sha256,
         "source_sha256": found.sha256,
         "column": found.column,
         "key": found.key,
         "keep": list(found.keep),
         "rows_per_part": rows_per_part,
+        "coverage": set_coverage(recognizer, settings),
         "settings": {name: settings[name] for name in sorted(settings)},
     }
     parts = _Parts(destination, about, shard)
-    threads = default_num_threads() if num_threads is None else num_threads
     count = _Count(found, rows_per_part, shard, parts.done)
 
     def work(table: pa.Table) -> tuple[int, pa.Table]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from fer_tf import artifacts
+from fer_tf import artifacts, recognition
 from fer_tf.errors import InputError
+from fer_tf.evaluation.conformal import prediction_set, read_threshold
 from fer_tf.faces import Face
 from fer_tf.faces.kinds import PICTURE_FORMATS, kind_of
 from fer_tf.faces.pictures import decode_picture
+from fer_tf.inference.predictor import rank
 from fer_tf.recognition import Recognizer
 from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import printable
@@ -32,9 +34,13 @@ RESULTS = pa.schema(
         ("face_score", pa.float32()),
         ("probabilities", pa.list_(pa.float32())),
         ("top", pa.string()),
+        ("prediction_set", pa.list_(pa.string())),
         ("error", pa.string()),
+        ("answer", pa.string()),  # only where a coverage or a lowest score is asked for
     ]
 )
+ANSWER = "answer"
+_COVERAGE = 0.9  # of the prediction sets if none is asked for
 
 
 def classify_table(
@@ -50,15 +56,19 @@ def classify_table(
             row, which are taken as one face.
         model: a .tflite, .keras or .onnx that fer_tf wrote; the model that ships with fer_tf if None.
         num_threads: crops that a .tflite works on at the same time.
-        settings: further arguments of `Recognizer`, such as `faces="whole"`.
+        settings: further arguments of `Recognizer`, such as `faces="whole"` or `coverage=0.95`.
 
     Returns:
         A row for each face, in the order of the pictures: the columns of `table` except `image`, then `face` (from 1),
         `box` (left, top, width, height in pixels), `face_score`, `probabilities` (in the order of the model's classes),
-        `top` and `error`. A picture without a face, or one that cannot be read, has one row, whose `face` is null.
+        `top`, `prediction_set` and `error`. A prediction set names the classes, the most likely first, that are needed
+        for `coverage` (0.9 if none is given); it is null if the model carries no thresholds. With `coverage` or
+        `min_score` there is a last column `answer`, as in `recognition.Face`. A picture without a face, or one that
+        cannot be read, has one row, whose `face` is null.
 
     Raises:
-        InputError: if a column is missing or holds something else, or for a model that cannot be opened.
+        InputError: if a column is missing or holds something else, for a model that cannot be opened, or if `coverage`
+            is given and the model carries no thresholds.
 
     Example:
         >>> import pyarrow as pa
@@ -71,7 +81,7 @@ def classify_table(
     for name in (KEY, IMAGE):
         if name not in table.column_names:
             raise InputError(f"the table has the columns {', '.join(table.column_names)}: expected {KEY} and {IMAGE}")
-    recognizer = _recognizer(None if model is None else os.fspath(model), num_threads, tuple(sorted(settings.items())))
+    recognizer = open_recognizer(model, num_threads, settings)
     rows: list[int] = []
     found: list[Face | None] = []
     errors: list[str | None] = []
@@ -80,7 +90,16 @@ def classify_table(
         rows += [row] * max(1, len(faces))
         found += faces or [None]
         errors += [error] * max(1, len(faces))
-    return _table(table.drop_columns([IMAGE]), rows, found, errors, recognizer)
+    coverage = set_coverage(recognizer, settings)
+    threshold = None if coverage is None else read_threshold(recognizer.metadata, coverage)
+    table = _table(table.drop_columns([IMAGE]), rows, found, errors, recognizer, threshold)
+    has_answer = any(settings.get(name) is not None for name in ("coverage", "min_score"))
+    return table if has_answer else table.drop_columns([ANSWER])
+
+
+def open_recognizer(model: str | os.PathLike[str] | None, num_threads: int, settings: Mapping[str, Any]) -> Recognizer:
+    """Open a model, or return the one that this process opened before with the same arguments."""
+    return _recognizer(None if model is None else os.fspath(model), num_threads, tuple(sorted(settings.items())))
 
 
 @functools.lru_cache(maxsize=2)
@@ -125,27 +144,44 @@ def _table(
     found: Sequence[Face | None],
     errors: Sequence[str | None],
     model: Recognizer,
+    threshold: float | None,
 ) -> pa.Table:
     crops = [face.crop for face in found if face is not None]
     answers = iter(model.classifier.predict(np.stack(crops)) if crops else [])
     probabilities = [None if face is None else next(answers) for face in found]
-    numbers: list[int | None] = []
-    for index, face in enumerate(found):
-        before = numbers[-1] if index and rows[index] == rows[index - 1] else 0
-        numbers.append(None if face is None else (before or 0) + 1)
-    names = model.class_names
+    faces: list[recognition.Face | None] = []
+    for index, (face, scores) in enumerate(zip(found, probabilities, strict=True)):
+        before = faces[-1] if index and rows[index] == rows[index - 1] else None
+        number = before.number + 1 if before else 1
+        faces.append(None if face is None else model.as_face(face, rank(scores, model.class_names), number))
     columns: dict[str, Any] = {
-        "face": numbers,
-        "box": [None if face is None else list(face.box) for face in found],
-        "face_score": [None if face is None else face.score for face in found],
+        "face": [face and face.number for face in faces],
+        "box": [face and face.box for face in faces],
+        "face_score": [face and face.score for face in faces],
         "probabilities": probabilities,
-        "top": [None if scores is None else names[int(scores.argmax())] for scores in probabilities],
+        "top": [face and face.emotions[0][0] for face in faces],
+        "prediction_set": [
+            None if face is None or threshold is None else prediction_set(face.emotions, threshold) for face in faces
+        ],
         "error": errors,
+        ANSWER: [face and face.answer for face in faces],
     }
     table = carried.take(pa.array(rows, pa.int64()))
     for field in RESULTS:
         table = table.append_column(field, pa.array(columns[field.name], field.type))
     return table
+
+
+def set_coverage(recognizer: Recognizer, settings: Mapping[str, Any]) -> float | None:
+    """Return the coverage of the prediction sets; None if none is asked for and the model carries no thresholds."""
+    coverage = settings.get("coverage")
+    if coverage is not None:
+        return float(coverage)
+    try:
+        read_threshold(recognizer.metadata, _COVERAGE)
+    except InputError:
+        return None
+    return _COVERAGE
 
 
 def model_sha256(model: str | os.PathLike[str] | None) -> str:

@@ -3,7 +3,8 @@
 SOURCE and DESTINATION are local paths or addresses of fsspec (s3://bucket/faces, with the package that fsspec names for
 it). In Parquet the pictures are encoded files or 2,304 grey values; the usual names of the column are tried. Each part
 is written whole or not at all: the same command goes on where a killed one was. A picture that cannot be read becomes a
-row with its error. The rows: key, face, box, face_score, probabilities, top, error, and the columns of --keep.
+row with its error. The rows: key, the columns of --keep, face, box, face_score, probabilities, top, prediction_set (for
+--coverage, else 0.9; null if the model carries no thresholds), error, and answer with --coverage or --min-score.
 """
 
 from __future__ import annotations
@@ -30,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="columns to carry along; of tars: suffixes of members, such as cls",
     )
     parser.add_argument("--faces", choices=("auto", "detect", "whole"), default="auto", help="as in predict (auto)")
+    parser.add_argument(
+        "--coverage", type=float, metavar="X", help="of prediction sets and answers, as in predict: 0.8, 0.9 or 0.95"
+    )
+    parser.add_argument(
+        "--min-score", type=float, metavar="X", help="answer `uncertain` where the highest score is below this, 0 to 1"
+    )
     parser.add_argument("--rows-per-part", type=int, default=10_000, metavar="N", help="pictures a part (%(default)s)")
     parser.add_argument(
         "--shard", default="0/1", metavar="I/N", help="make every Nth part only, from part I on (%(default)s)"
@@ -41,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Classify; print the counts and the keys of the pictures that could not be read."""
     from fer_tf.batch.local import classify, describe
 
+    answers = {name: getattr(args, name) for name in ("coverage", "min_score") if getattr(args, name) is not None}
     summary = classify(
         args.source,
         args.destination,
@@ -52,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         rows_per_part=args.rows_per_part,
         num_threads=args.threads,
         faces=args.faces,
+        **answers,
     )
     print("\n".join(describe(summary)))
     return 0
