@@ -107,6 +107,7 @@ def run_experiment(
     recipe: str = "custom",
     quantizations: Sequence[str] = DEFAULT_QUANTIZATIONS,
     tensorboard: bool = False,
+    devices: int | str = 1,
     command: str | None = None,
 ) -> ExperimentResult:
     """Train a classifier in a new folder, calibrate it, score it on every split, export it, and write its report.
@@ -120,6 +121,7 @@ def run_experiment(
         recipe: the settings' name, for the report.
         quantizations: the .tflite files to write, members of `deploy.quantization.MODES`; needs TensorFlow.
         tensorboard: whether to write TensorBoard's files too.
+        devices: number of devices that share each step, or `all`; more than one needs Keras on JAX.
         command: the command line that led to this call, for the report.
 
     Returns:
@@ -127,7 +129,7 @@ def run_experiment(
 
     Raises:
         InputError: if the folder exists or cannot be written to, or for weights or data that cannot be trained on. A
-            folder in which no epoch was finished is removed again.
+            folder in which no epoch was finished is removed again. Also for devices that are not there.
         Diverged: when the loss becomes NaN or infinite.
 
     Example:
@@ -139,13 +141,14 @@ def run_experiment(
         ['test', 'validation']
     """
     start_keras()
+    found = _devices(devices, config)
     folder = RunDirectory.create(run)
     with folder.locked():
         write_json(folder.config, {"recipe": recipe, **config.to_dict()})
-        about = {**describe_data(dataset), "quantization": list(quantizations), "command": command}
+        about = {**describe_data(dataset), "quantization": list(quantizations), "devices": devices, "command": command}
         write_json(folder.data, about)
         try:
-            return _run(folder, recipe, config, dataset, quantizations, tensorboard)
+            return _run(folder, recipe, config, dataset, quantizations, tensorboard, found)
         except Exception:
             if not folder.has_state():
                 shutil.rmtree(folder.path, ignore_errors=True)  # nothing was trained: leave nothing behind
@@ -159,6 +162,7 @@ def resume_experiment(
     data: str | Path | None = None,
     quantizations: Sequence[str] | None = None,
     tensorboard: bool = False,
+    devices: int | str | None = None,
 ) -> ExperimentResult:
     """Go on with a run from its last finished epoch; a run that is over is scored, exported and reported again.
 
@@ -168,12 +172,15 @@ def resume_experiment(
         data: where the run's data is now, if it has moved.
         quantizations: the .tflite files to write; those that the run was started with if None.
         tensorboard: whether to write TensorBoard's files too.
+        devices: as for `run_experiment`; those that the run was started with if None. Another number than before
+            changes the figures by rounding only.
 
     Returns:
         The figures and the paths of the files.
 
     Raises:
-        InputError: if there is no such run, its data has changed, or no state of it can be read.
+        InputError: if there is no such run, its data has changed, no state of it can be read, or the devices are not
+            there.
         Diverged: when the loss becomes NaN or infinite.
     """
     folder = RunDirectory.open(run)
@@ -182,9 +189,12 @@ def resume_experiment(
     if quantizations is None:
         quantizations = read_json(folder.data).get("quantization", DEFAULT_QUANTIZATIONS)
     start_keras()
+    if devices is None:
+        devices = read_json(folder.data).get("devices", 1)
+    found = _devices(devices, config)
     with folder.locked():
         recipe = str(read_json(folder.config).get("recipe", "custom"))
-        return _run(folder, recipe, config, dataset, quantizations, tensorboard)
+        return _run(folder, recipe, config, dataset, quantizations, tensorboard, found)
 
 
 def run_seeds(
@@ -221,7 +231,7 @@ def run_seeds(
         if folder.metrics.is_file():
             results.append(read_result(folder))
         elif folder.config.is_file():
-            results.append(resume_experiment(folder.path, dataset=dataset))
+            results.append(resume_experiment(folder.path, dataset=dataset, devices=settings.get("devices")))
         else:
             of_seed = dataclasses.replace(config, seed=seed)
             results.append(run_experiment(of_seed, dataset, folder.path, **settings))
@@ -255,6 +265,7 @@ def _run(
     dataset: Dataset,
     quantizations: Sequence[str],
     tensorboard: bool,
+    devices: Sequence[str],
 ) -> ExperimentResult:
     with _logged(folder):
         counts = [f"{split} {np.sum(dataset.split == split):,}" for split in SPLITS if dataset.has(split)]
@@ -264,8 +275,8 @@ def _run(
         dataset = _input_pipeline().decode(dataset)
         if config.drop_copies:
             dataset = _without_copies(dataset)
-        model, state = _train(folder, config, dataset, tensorboard)
-        result = _finish(folder, config, dataset, model, state, quantizations)
+        model, state = _train(folder, config, dataset, tensorboard, devices)
+        result = _finish(folder, config, dataset, model, state, quantizations, len(devices))
         logger.info("done in %s", duration(time.monotonic() - begin))
     return result
 
@@ -300,7 +311,18 @@ def _input_pipeline() -> Any:
 # --- Training ---
 
 
-def _train(folder: RunDirectory, config: Config, dataset: Dataset, tensorboard: bool) -> tuple[keras.Model, TrainState]:
+def _devices(devices: int | str, config: Config) -> list[str]:
+    from fer_tf import training
+
+    found = training.find_devices(devices, config.batch_size)
+    if len(found) > 1:
+        logger.info("each step is shared by %d devices: %s", len(found), ", ".join(found))
+    return found
+
+
+def _train(
+    folder: RunDirectory, config: Config, dataset: Dataset, tensorboard: bool, devices: Sequence[str]
+) -> tuple[keras.Model, TrainState]:
     from fer_tf import training
 
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
@@ -315,6 +337,7 @@ def _train(folder: RunDirectory, config: Config, dataset: Dataset, tensorboard: 
         _input_pipeline(),
         teacher_probabilities=teacher_probabilities,
         tensorboard=tensorboard,
+        devices=devices,
     )
 
 
@@ -357,6 +380,7 @@ def _finish(
     model: keras.Model,
     state: TrainState,
     quantizations: Sequence[str],
+    num_devices: int,
 ) -> ExperimentResult:
     """Calibrate the model, save it once, score it, export it, and write the report."""
     import keras
@@ -375,6 +399,7 @@ def _finish(
         "commit": commit(),
         "machine": machine(),
         "backend": keras.backend.backend(),
+        "devices": num_devices,
         "versions": versions(),
         "data": public_description(dataset),
         "best": state.best,

@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", type=int, metavar="N", help="train N times, with seeds from --seed on; print mean and deviation"
     )
     run.add_argument("--quantization", nargs="*", choices=MODES, help=".tflite files to write at the end (float32)")
+    run.add_argument(
+        "--devices",
+        type=_devices,
+        metavar="all|N",
+        help="devices that share each step (1, or those of the run that --resume names); needs KERAS_BACKEND=jax",
+    )
     run.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
     add_config_arguments(parser)
 
@@ -54,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         _check_resume(args)
         folder = RunDirectory.open(args.resume)
         call = {"data": args.data, "quantizations": args.quantization, "tensorboard": args.tensorboard}
+        call["devices"] = args.devices
         return _report(folder, lambda: resume_experiment(folder.path, **call))
     name, config = _settings(args)
     dataset = load_dataset(
@@ -72,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         "recipe": name,
         "quantizations": quantizations,
         "tensorboard": args.tensorboard,
+        "devices": 1 if args.devices is None else args.devices,
         "command": command,
     }
     if args.seeds is None:
@@ -90,6 +98,12 @@ def run(args: argparse.Namespace) -> int:
         )
     print(f"\nFiles:\n  {folder.seeds}")
     return 0
+
+
+def _devices(text: str) -> int | str:
+    if text != "all" and not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1, or all")
+    return text if text == "all" else int(text)
 
 
 def _report(folder: RunDirectory, experiment: Callable[[], ExperimentResult]) -> int:

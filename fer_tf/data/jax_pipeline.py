@@ -21,9 +21,17 @@ class Augmentation(keras.layers.Layer):
     """`augment` in training, the plain images otherwise: {images, parameters} -> float32 (batch, 48, 48)."""
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
-        if training:
-            return augment(inputs["images"], inputs["parameters"])
-        return keras.ops.cast(inputs["images"], "float32")
+        images, parameters = _shared(inputs["images"]), _shared(inputs["parameters"])
+        return augment(images, parameters) if training else keras.ops.cast(images, "float32")
+
+
+def _shared(batch: Any) -> Any:
+    """Share a batch out over the devices of Keras's distribution; all have the whole of one that does not divide."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or batch.shape[0] % distribution.device_mesh.devices.size:
+        return batch
+    axes = [distribution.batch_dim_name, *[None] * (len(batch.shape) - 1)]
+    return keras.distribution.distribute_tensor(batch, keras.distribution.TensorLayout(axes, distribution.device_mesh))
 
 
 class Preprocessing(keras.layers.Layer):

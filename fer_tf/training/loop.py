@@ -8,6 +8,7 @@ therefore one mechanism.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -21,6 +22,7 @@ from fer_tf.model.network import logits_model, set_trainable
 from fer_tf.model.weights import set_weights
 from fer_tf.training.callbacks import make_callbacks
 from fer_tf.training.checkpoint import TrainState, assign_variables, history_csv, load_weights, variable_values
+from fer_tf.training.devices import across
 from fer_tf.training.schedule import Segment, make_optimizer, resolve_precision, segments
 from fer_tf.training.targets import class_weights, logit_offset, one_hot, soft_targets
 from fer_tf.training.trainer import InputPipeline, build_for, compile_trainer, make_trainer
@@ -47,6 +49,7 @@ def train(
     *,
     teacher_probabilities: np.ndarray | None = None,
     tensorboard: bool = False,
+    devices: Sequence[str] = (),
 ) -> tuple[keras.Model, TrainState]:
     """Train both phases, or continue from the state in the run directory.
 
@@ -57,6 +60,7 @@ def train(
         pipeline: the module `data.tf_pipeline` or `data.jax_pipeline`.
         teacher_probabilities: float (train rows, classes), the teachers' mean probabilities; None without teachers.
         tensorboard: write TensorBoard's files too.
+        devices: of `find_devices`, which share each step; Keras's own choice if empty.
 
     Returns:
         The float32 model with the weights of the best epoch over both phases, and the final state.
@@ -82,7 +86,8 @@ def train(
         if segment.phase > state.phase:
             state.start_phase(segment.phase)
         if segment.phase == state.phase and segment.last_epoch > state.epoch and not state.stopped:
-            _fit(config, run, state, segment, data, pipeline, tensorboard=tensorboard)
+            with across(devices):
+                _fit(config, run, state, segment, data, pipeline, tensorboard=tensorboard)
     run.check_there()
     weights = state.average or state.weights
     if state.best:

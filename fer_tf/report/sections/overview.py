@@ -22,6 +22,7 @@ def overview(facts: Facts) -> list[Block]:
         "Epochs": len(facts.history) or None,
         "Training time": duration(metrics["seconds"]) if metrics.get("seconds") else None,
         "Backend": metrics.get("backend"),
+        "Devices that shared each step": number if (number := metrics.get("devices", 1)) > 1 else None,
         **{_MACHINE_TITLES.get(key, key): value for key, value in metrics.get("machine", {}).items()},
     }
     for key, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro-F1")):
