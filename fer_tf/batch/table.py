@@ -148,12 +148,15 @@ def _table(
 ) -> pa.Table:
     crops = [face.crop for face in found if face is not None]
     answers = iter(model.classifier.predict(np.stack(crops)) if crops else [])
-    probabilities = [None if face is None else next(answers) for face in found]
+    probabilities: list[np.ndarray | None] = [None if face is None else next(answers) for face in found]
     faces: list[recognition.Face | None] = []
     for index, (face, scores) in enumerate(zip(found, probabilities, strict=True)):
         before = faces[-1] if index and rows[index] == rows[index - 1] else None
         number = before.number + 1 if before else 1
-        faces.append(None if face is None else model.as_face(face, rank(scores, model.class_names), number))
+        if face is None or scores is None:
+            faces.append(None)
+        else:
+            faces.append(model.as_face(face, rank(scores, model.class_names), number))
     columns: dict[str, Any] = {
         "face": [face and face.number for face in faces],
         "box": [face and face.box for face in faces],
