@@ -33,6 +33,7 @@ _EXTRA_OF_MODULE = {
     "cv2": "faces",
     "fsspec": "batch",
     "pyarrow": "batch",
+    "ray": "ray",
     "jax": "jax",
     "onnx": "onnx",
     "onnxruntime": "onnx",

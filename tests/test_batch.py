@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from fer_tf.batch import classify, classify_table
+from fer_tf.batch.table import ANSWER, RESULTS
 from fer_tf.commands.classify import main
 from fer_tf.errors import InputError
 from fer_tf.recognition import Recognizer
@@ -316,6 +317,13 @@ def test_memory_does_not_grow_with_the_number_of_rows(model, tmp_path):
 
 def test_the_code_in_the_docs_runs(capsys):
     page = (Path(__file__).resolve().parents[1] / "docs" / "scale.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code, on_spark = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(code, {})
     assert any(name in capsys.readouterr().out for name in EMOTIONS)
+    kinds = {"int32": "int", "float": "float", "string": "string"}
+    columns = [(field.name, field.type) for field in RESULTS if field.name != ANSWER]
+    types = [
+        f"array<{kinds[str(kind.value_type)]}>" if pa.types.is_list(kind) else kinds[str(kind)] for _, kind in columns
+    ]
+    schema = ", ".join(f"{name} {kind}" for (name, _), kind in zip(columns, types, strict=True))
+    assert f'schema = "key string, {schema}"' in on_spark

@@ -36,6 +36,7 @@ class Source:
         keep: columns that are carried along; of tars: the suffixes of the members.
         num_rows: number of pictures; None where only reading tells.
         sha256: of the list of files with their sizes.
+        lengths: pictures in each file of Parquet, and of tars where they were counted.
     """
 
     kind: str
@@ -47,6 +48,11 @@ class Source:
     keep: tuple[str, ...]
     num_rows: int | None
     sha256: str
+    lengths: tuple[int, ...] | None = None
+
+    def count(self, path: str) -> int:
+        """Read a tar through and return its number of pictures."""
+        return sum(1 for _ in self._samples(path))
 
     def tables(self, size: int, start: int = 0) -> Iterator[pa.Table]:
         """Yield tables of at most `size` rows with the columns key, image and those that are kept.
@@ -86,7 +92,11 @@ class Source:
 
     def _parquet(self, size: int, start: int) -> Iterator[pa.Table]:
         names = [self.column, *([self.key] if self.key else []), *self.keep]
-        for path in self.paths:
+        assert self.lengths is not None
+        for path, num_rows in zip(self.paths, self.lengths, strict=True):
+            if start >= num_rows:  # a file that is not needed is not opened
+                start -= num_rows
+                continue
             with self.fs.open(path, "rb") as raw:
                 file = pq.ParquetFile(raw, pre_buffer=False)  # else its threads may outlive a reader that stops early
                 row = 0
@@ -118,7 +128,10 @@ class Source:
         schema = pa.schema(
             [(KEY, pa.string()), (IMAGE, pa.large_binary()), *((name, pa.string()) for name in self.keep)]
         )
-        for path in self.paths:
+        for path, num_rows in zip(self.paths, self.lengths or [None] * len(self.paths), strict=True):
+            if num_rows is not None and start >= num_rows:
+                start -= num_rows
+                continue
             for sample in self._samples(path):
                 if start:
                     start -= 1
@@ -199,13 +212,15 @@ def open_source(address: str, *, column: str | None = None, key: str | None = No
     listed = "\n".join(f"{posixpath.relpath(path, root)} {sizes[path]}" for path in paths)
     sha256 = hashlib.sha256(listed.encode()).hexdigest()
     num_rows: int | None = None
+    lengths: tuple[int, ...] | None = None
     if kind == "parquet":
-        column, num_rows = _check_parquet(fs, paths, column, key, keep)
+        column, lengths = _check_parquet(fs, paths, column, key, keep)
+        num_rows = sum(lengths)
     elif kind == "pictures":
         num_rows = len(paths)
         if keep:
             raise InputError(f"--keep {' '.join(keep)}: a folder of pictures has no columns; leave it out")
-    return Source(kind, fs, root, paths, column or IMAGE, key, tuple(keep), num_rows, sha256)
+    return Source(kind, fs, root, paths, column or IMAGE, key, tuple(keep), num_rows, sha256, lengths)
 
 
 def _below_hidden(relative: str) -> bool:
@@ -214,16 +229,17 @@ def _below_hidden(relative: str) -> bool:
 
 def _check_parquet(
     fs: Any, paths: Sequence[str], column: str | None, key: str | None, keep: Sequence[str]
-) -> tuple[str, int]:
-    """The column of the pictures and the number of rows; every file must have the same columns."""
-    num_rows, first = 0, None
+) -> tuple[str, tuple[int, ...]]:
+    """The column of the pictures and the rows of each file; every file must have the same columns."""
+    lengths: list[int] = []
+    first = None
     for path in paths:
         try:
             with fs.open(path, "rb") as raw:
                 metadata = pq.read_metadata(raw)
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"{path}: no Parquet file, or a broken one; copy it again, or take it out") from error
-        num_rows += metadata.num_rows
+        lengths.append(metadata.num_rows)
         schema = metadata.schema.to_arrow_schema().remove_metadata()
         if first is None:
             first = schema
@@ -240,9 +256,9 @@ def _check_parquet(
                 f"{paths[0]} has the columns {', '.join(map(shown, first.names))}: name the pictures' one by --column"
             )
         column = named[0]
-    if not num_rows:
+    if not any(lengths):
         raise InputError(f"{paths[0]}: no rows; give a file that has some")
-    return column, num_rows
+    return column, tuple(lengths)
 
 
 def _types(schema: pa.Schema) -> str:

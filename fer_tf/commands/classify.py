@@ -42,11 +42,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", default="0/1", metavar="I/N", help="make every Nth part only, from part I on (%(default)s)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
+    ray = parser.add_argument_group("many machines (extra `ray`)")
+    ray.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="in this process, or on Ray (%(default)s)"
+    )
+    ray.add_argument(
+        "--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, else one on this machine)"
+    )
+    ray.add_argument(
+        "--actors", type=int, metavar="N", help="processes that classify (default: free CPUs but one in 16)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify; print the counts and the keys of the pictures that could not be read."""
-    from fer_tf.batch.local import classify, describe
+    from fer_tf.batch import classify
+    from fer_tf.batch.parts import describe
 
     answers = {name: getattr(args, name) for name in ("coverage", "min_score") if getattr(args, name) is not None}
     summary = classify(
@@ -59,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
         shard=_shard(args.shard),
         rows_per_part=args.rows_per_part,
         num_threads=args.threads,
+        engine=args.engine,
+        address=args.address,
+        num_actors=args.actors,
         faces=args.faces,
         **answers,
     )
