@@ -192,7 +192,7 @@ def test_bad_input_is_refused_before_tensorflow_is_imported(tmp_path):
         cwd=ROOT,
     )
     assert found.stdout == "2 []\n"
-    assert "bad.csv: row 2 has 3 pixel values; expected 2,304" in found.stderr
+    assert "bad.csv: row 2: 3 pixel values; expected 2,304" in found.stderr
     assert not (tmp_path / "run").exists()
 
 
