@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_tf.errors import InputError
+from fer_tf.install import install_hint
 
 METADATA_NAME = "fer_tf.json"  # member of our .keras and .tflite files, which are zip archives too
 LABELS_NAME = "labels.txt"
@@ -231,7 +232,7 @@ def shipped_model(suffix: str) -> Path:
     flag = "--weights FILE.keras" if suffix == ".keras" else "--model FILE (EmotionClassifier(FILE) in Python)"
     raise InputError(
         f"this installation of fer_tf ships no {suffix} model: give one by {flag}, "
-        "or train one: pip install 'fer_tf[train]' && fer-tf train --recipe scratch"
+        f"or train one: {install_hint('train')} && fer-tf train --recipe scratch"
     )
 
 

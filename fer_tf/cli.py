@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from fer_tf import __version__
 from fer_tf.errors import InputError, os_error_text
+from fer_tf.install import install_hint, package_of
 
 COMMANDS = {
     "train": "train a classifier, evaluate it and export it",
@@ -37,6 +38,7 @@ _EXTRA_OF_MODULE = {
     "jax": "jax",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "pillow_heif": "heif",
     "tf2onnx": "onnx",
     "tensorboard": "tensorboard",
 }
@@ -86,7 +88,7 @@ def run_command(
         if module == "fer_tf" or not module:
             raise
         extra = _EXTRA_OF_MODULE.get(module, "train")
-        message = f"this command needs the package {module}: pip install 'fer_tf[{extra}]'"
+        message = f"this command needs the package {package_of(module)}: {install_hint(extra)}"
     except MemoryError:
         message = "out of memory: use a smaller --batch-size or --image-size"
     except BrokenPipeError:  # the reader of our output (head, less) has gone: nobody is left to be told

@@ -22,6 +22,7 @@ from fer_tf.data.names import find_class
 from fer_tf.data.recorded import run_config, run_data
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
+from fer_tf.install import install_hint
 from fer_tf.task import SPLITS, split_title
 from fer_tf.text import listed, printable, quantity
 
@@ -164,7 +165,7 @@ def left_out_text() -> str:
         return ""
     return (
         "Left out, because scikit-learn is not installed: ROC-AUC and the check of the calibration "
-        "(pip install 'fer_tf[train]' adds them)."
+        f"({install_hint('train', 'scikit-learn')} adds them)."
     )
 
 

@@ -19,6 +19,7 @@ import pytest
 from fer_tf.batch import classify
 from fer_tf.commands.classify import main
 from fer_tf.errors import InputError
+from fer_tf.install import install_hint
 from tests.test_batch import png, read_parts, refusal, write_parquet
 from tests.tiny_models import expected_probabilities, write_tiny
 
@@ -26,7 +27,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 LIMIT_SECONDS = 120  # for a call in which an actor is killed: a hang (ray#62746) is a failure
 # .ci/run installs the extra and sets FER_TF_NEEDS_RAY: there a missing Ray is a failure, not a reason to skip.
 needs_ray = pytest.mark.skipif(
-    not HAS_RAY and not os.environ.get("FER_TF_NEEDS_RAY"), reason="needs the extra `ray`: pip install 'fer_tf[ray]'"
+    not HAS_RAY and not os.environ.get("FER_TF_NEEDS_RAY"), reason="needs the extra `ray`: pip install '.[ray]'"
 )
 
 
@@ -192,5 +193,5 @@ def test_without_ray_its_install_is_named(model, crops, tmp_path, capsys):
     write_parquet(tmp_path / "faces.parquet", crops)
     call = [str(tmp_path / "faces.parquet"), str(tmp_path / "out"), "--model", str(model), "--engine", "ray"]
     assert main(call) == 2
-    assert "needs the package ray: pip install 'fer_tf[ray]'" in capsys.readouterr().err
+    assert f"needs the package ray: {install_hint('ray')}" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ from fer_tf.artifacts import RunDirectory, read_json, save_keras, write_json
 from fer_tf.commands.benchmark import main
 from fer_tf.inference.opening import open_model
 from fer_tf.inference.predictor import default_num_threads
+from fer_tf.install import install_hint
 from fer_tf.recipes import DEMO, REPORT
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import write_tiny
@@ -75,7 +76,7 @@ def test_a_tflite_alone_in_the_light_install(tmp_path, tflite, light, capsys):
     ]  # fmt: skip
     assert set(figures["left_out"]) == {"decode", "pipeline", "train"}
     text = capsys.readouterr().out
-    assert "\nLeft out: decode, pipeline, train: needs Keras and TensorFlow: pip install 'fer_tf[train]'\n" in text
+    assert f"\nLeft out: decode, pipeline, train: needs Keras and TensorFlow: {install_hint('train')}\n" in text
     threads = sorted({1, default_num_threads()})
     assert [row["num_threads"] for row in figures["latency"]] == threads
     for row in figures["latency"]:

@@ -7,6 +7,7 @@ import pytest
 
 from fer_tf.cli import COMMANDS, main, run_command
 from fer_tf.errors import InputError
+from fer_tf.install import install_hint, package_of
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("tensorflow", "keras", "jax", "pandas", "sklearn", "matplotlib", "scipy")
@@ -79,7 +80,7 @@ def test_our_own_faults_keep_their_traceback():
 def test_missing_package_names_the_install(module, extra, capsys):
     assert _run(ModuleNotFoundError(f"No module named {module!r}", name=module)) == 2
     assert capsys.readouterr().err == (
-        f"fer-tf thing: error: this command needs the package {module}: pip install 'fer_tf[{extra}]'\n"
+        f"fer-tf thing: error: this command needs the package {package_of(module)}: {install_hint(extra)}\n"
     )
 
 

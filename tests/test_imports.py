@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fer_tf"
-GROUND = {"artifacts", "config", "errors", "machine", "moved", "recipes", "task", "text"}
+GROUND = {"artifacts", "config", "errors", "install", "machine", "moved", "recipes", "task", "text"}
 # What each stage may import besides the ground floor and itself.
 STAGES = {
     "faces": set(),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -282,9 +283,10 @@ def test_an_installation_without_a_model_says_how_to_get_one(tmp_path):
         "except ValueError as error:\n"
         "    print(error)\n",
     )
-    assert done.stdout == (
-        "this installation of fer_tf ships no .tflite model: give one by --model FILE (EmotionClassifier(FILE) in "
-        "Python), or train one: pip install 'fer_tf[train]' && fer-tf train --recipe scratch\n"
+    assert re.fullmatch(
+        r"this installation of fer_tf ships no \.tflite model: give one by --model FILE \(EmotionClassifier\(FILE\) in "
+        r"Python\), or train one: pip install .*tensorflow.* && fer-tf train --recipe scratch\n",
+        done.stdout,
     ), done.stderr
 
 

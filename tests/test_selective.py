@@ -126,4 +126,4 @@ def test_a_tflite_is_scored_without_the_training_extra(tmp_path):
 def test_what_the_light_install_cannot_do_is_one_line_before_anything_is_read(tmp_path):
     found = _evaluate_in_the_light_install(tmp_path, "--against", str(tmp_path / "tiny.tflite"))
     assert (found.returncode, found.stdout, found.stderr.count("\n")) == (2, "", 1)
-    assert "needs scikit-learn: pip install 'fer_tf[train]'" in found.stderr
+    assert "needs scikit-learn: pip install" in found.stderr

@@ -17,6 +17,7 @@ from fer_tf.benchmark.tables import QUIET_LOAD
 from fer_tf.config import Config
 from fer_tf.data.recorded import run_config
 from fer_tf.errors import InputError
+from fer_tf.install import install_hint
 from fer_tf.recipes import REPORT
 
 PARTS = ("decode", "pipeline", "train", "latency", "startup")
@@ -157,7 +158,7 @@ def _models(run: RunDirectory | None, model: str | Path | None) -> list[Path]:
 def _missing(models: Sequence[Path]) -> dict[str, str]:
     """The parts that cannot be measured here, each with the reason."""
     backend = _backend()
-    needs_tensorflow = "needs Keras and TensorFlow: pip install 'fer_tf[train]'"
+    needs_tensorflow = f"needs Keras and TensorFlow: {install_hint('train')}"
     needs_backend = needs_tensorflow if backend == "tensorflow" else f"needs Keras and its backend {backend}"
     missing: dict[str, str] = {}
     if not _installed("keras") or not _installed("tensorflow"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fer_tf.cli import run_command
 from fer_tf.commands.common import add_reading_arguments, parse_classes, reading_arguments
 from fer_tf.errors import InputError
+from fer_tf.install import install_hint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if left_out := scoring.left_out_text():
         if args.against or args.tta:
             raise InputError(
-                "--against and --tta compare models, which needs scikit-learn: pip install 'fer_tf[train]'"
+                f"--against and --tta compare models, which needs scikit-learn: {install_hint('train', 'scikit-learn')}"
             )
         print(left_out + "\n")
     if args.plot:

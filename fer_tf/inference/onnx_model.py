@@ -11,6 +11,7 @@ import numpy as np
 from fer_tf.artifacts import METADATA_NAME, check_metadata
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import checked_images, default_num_threads, read_model
+from fer_tf.install import install_hint
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
 _CHUNK = 64  # images at a time: bounds the memory of a large batch
@@ -35,7 +36,7 @@ class ONNXPredictor:
         try:
             import onnxruntime
         except ImportError:
-            raise InputError(f"{name} needs ONNX Runtime: pip install 'fer_tf[onnx]'") from None
+            raise InputError(f"{name} needs ONNX Runtime: {install_hint('onnx', 'onnxruntime')}") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or default_num_threads()
         options.log_severity_level = _ONLY_FATAL
