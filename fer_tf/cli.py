@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fer_tf import __version__
+from fer_tf.commands.examples import EXAMPLES
 from fer_tf.errors import InputError, os_error_text
 from fer_tf.install import install_hint, package_of
 
@@ -47,8 +51,34 @@ _EXTRA_OF_MODULE = {
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line, and leaves the long usage to --help."""
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        # A mistyped flag also leaves a required one missing, so it is named first.
+        if unknown := self._unknown_flags():
+            message = f"no flag {', '.join(unknown)}"
+            near = [flag for name in unknown for flag in difflib.get_close_matches(name, self._flags(), 1, 0.7)]
+            if near:
+                self.exit(2, f"{self.prog}: error: {message}: did you mean {', '.join(dict.fromkeys(near))}?\n")
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the flags)\n")
+
+    def _flags(self) -> list[str]:
+        return [flag for flag in self._option_string_actions if flag.startswith("--")]
+
+    def _unknown_flags(self) -> list[str]:
+        """Return what looks like a flag and is none, nor the beginning of one."""
+        given = list(self._given)
+        given = given[: given.index("--")] if "--" in given else given
+        names = [text.split("=")[0] for text in given if re.match("--?[A-Za-z]", text)]
+        return [
+            name
+            for name in dict.fromkeys(names)
+            if name[:2] not in self._option_string_actions and not any(flag.startswith(name) for flag in self._flags())
+        ]
 
 
 def run_command(
@@ -71,7 +101,10 @@ def run_command(
         The exit status: that of `run`; 2 for bad input; 130 when interrupted.
     """
     parser = _Parser(
-        prog=f"fer-tf {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"fer-tf {name}",
+        description=description,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[name]) if name in EXAMPLES else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
     args = parser.parse_args(argv)
@@ -110,12 +143,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(
         prog="fer-tf",
         description="Facial expressions with EfficientNet-B0: train, evaluate, export, predict.",
-        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()),
+        epilog="commands:\n"
+        + "\n".join(f"  {name:{width}}  {text}" for name, text in COMMANDS.items())
+        + "\n\nexamples:\n"
+        + "\n".join(f"  {EXAMPLES[name][0]}" for name in ("predict", "train", "evaluate")),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fer_tf {__version__}")
-    parser.add_argument(
-        "command", choices=COMMANDS, metavar="COMMAND", help="see below; COMMAND --help lists its flags"
-    )
-    args = parser.parse_args(argv[:1])
-    return importlib.import_module(f"fer_tf.commands.{args.command}").main(argv[1:])
+    parser.add_argument("command", metavar="COMMAND", help="see below; COMMAND --help lists its flags")
+    if not argv:
+        parser.print_help()
+        return 2
+    name = parser.parse_args(argv[:1]).command
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name.replace("-", "_"), COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else "fer-tf --help lists the commands"
+        if os.path.exists(name):
+            hint = f"to rank its emotions: fer-tf predict {shlex.quote(name)}"
+        parser.exit(2, f"fer-tf: error: no command {name}: {hint}\n")
+    return importlib.import_module(f"fer_tf.commands.{name}").main(argv[1:])

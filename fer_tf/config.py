@@ -180,6 +180,17 @@ class Config:
         return {**dataclasses.asdict(self), "teachers": list(self.teachers)}
 
 
+# The groups of --help, with the first field of each; a test compares them with the comments in Config.
+GROUPS = {
+    "model": "image_size",
+    "phases": "frozen_epochs",
+    "optimisation": "batch_size",
+    "loss": "class_weights",
+    "augmentation (training images only, at 48x48)": "flip",
+    "data": "validation_fraction",
+}
+
+
 def _checked(field: dataclasses.Field, value: Any) -> Any:
     """Return the value in its field's type, or raise an InputError."""
     kind: Any = type(field.default)

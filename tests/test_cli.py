@@ -1,4 +1,9 @@
+import argparse
+import importlib
+import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from fer_tf.cli import COMMANDS, main, run_command
+from fer_tf.commands.common import add_config_arguments
+from fer_tf.commands.examples import EXAMPLES
+from fer_tf.config import GROUPS, Config
 from fer_tf.errors import InputError
 from fer_tf.install import install_hint, package_of
 
@@ -32,11 +40,71 @@ def test_help_is_light_and_the_script_is_the_same_program(name):
     assert script.stdout == installed.stdout
 
 
-def test_unknown_command_exits_2(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["trian"], "fer-tf: error: no command trian: did you mean train?"),
+        (["export-tflite"], "fer-tf: error: no command export-tflite: did you mean export_tflite?"),
+        (["qqq"], "fer-tf: error: no command qqq: fer-tf --help lists the commands"),
+        (["--verson"], "fer-tf: error: no flag --verson: did you mean --version?"),
+        (
+            ["train", "--learing-rate", "0.1"],
+            "fer-tf train: error: no flag --learing-rate: did you mean --learning-rate?",
+        ),
+        (["train", "--learing-rate=0.1"], "fer-tf train: error: no flag --learing-rate: did you mean --learning-rate?"),
+        (["predict", "-annotate", "d", "x"], "fer-tf predict: error: no flag -annotate: did you mean --annotate?"),
+        (["predict", "--qqq", "x"], "fer-tf predict: error: no flag --qqq (fer-tf predict --help lists the flags)"),
+        (["ship", "--rnu", "x"], "fer-tf ship: error: no flag --rnu: did you mean --run?"),
+    ],
+)
+def test_mistyped_command_or_flag_is_one_line_that_names_the_nearest(arguments, line, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["trian"])
+        main(arguments)
     assert stop.value.code == 2
-    assert "trian" in capsys.readouterr().err
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_a_file_in_the_commands_place_leads_to_predict(tmp_path, capsys):
+    photo = tmp_path / "my photo.jpg"
+    photo.touch()
+    with pytest.raises(SystemExit):
+        main([str(photo)])
+    assert capsys.readouterr().err.endswith(f"to rank its emotions: fer-tf predict '{photo}'\n")
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_of_the_help_are_commands_that_parse(name, monkeypatch):
+    assert name in EXAMPLES, "add examples of this command to fer_tf/commands/examples.py"
+    module = importlib.import_module(f"fer_tf.commands.{name}")
+    for example in EXAMPLES[name]:
+        program, command, *arguments = shlex.split(example, comments=True)
+        assert (program, command) == ("fer-tf", name)
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        module.add_arguments(parser)
+        parser.parse_args(arguments)
+
+
+def test_settings_are_grouped_as_in_the_source_of_config():
+    """Each comment in Config's body is the title of the fields that follow it."""
+    groups = {}
+    title = None
+    for line in inspect.getsource(Config).splitlines():
+        if line.startswith("    # "):
+            title = line.removeprefix("    # ").lower()
+        elif title and (field := re.match(r"    (\w+): ", line)):
+            groups.setdefault(title, field.group(1))
+    assert groups == GROUPS
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    text = parser.format_help()
+    places = [text.index(f"settings: {title}") for title in GROUPS]
+    assert places == sorted(places)
+    assert text.index("settings: loss") < text.index("\n  --label-smoothing") < text.index("settings: augmentation")
 
 
 def _run(raised: BaseException) -> int:

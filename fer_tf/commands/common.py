@@ -6,13 +6,18 @@ import argparse
 import dataclasses
 from typing import Any
 
-from fer_tf.config import Config
+from fer_tf.config import GROUPS, Config
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for each field of Config; a flag that is not given leaves the recipe's value."""
-    group = parser.add_argument_group("settings (each overrides the recipe's value; shown: the recipe `report`)")
+    """Add one flag for each field of Config, in groups; a flag that is not given leaves the recipe's value."""
+    title_of = {first: title for title, first in GROUPS.items()}
+    note: str | None = "Each setting overrides the recipe's value. Shown: the recipe `report`."
+    group: argparse._ArgumentGroup
     for field in dataclasses.fields(Config):
+        if field.name in title_of:
+            group = parser.add_argument_group(f"settings: {title_of[field.name]}", note)
+            note = None
         flag = "--" + field.name.replace("_", "-")
         text = field.metadata["help"].replace("%", "%%")
         kind = type(field.default)
