@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import importlib.util
 import logging
 import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from fer_tf import __version__
+from fer_tf import __version__, machine
 from fer_tf.commands.examples import EXAMPLES
 from fer_tf.errors import InputError, os_error_text
 from fer_tf.install import install_hint, package_of
@@ -81,6 +83,43 @@ class _Parser(argparse.ArgumentParser):
         ]
 
 
+class _QuietTensorFlow:
+    """Keeps TensorFlow's start-up notices off stderr, whichever module imports it first; a finder of `sys.meta_path`.
+
+    The notices come from native code before any setting of its log level is read.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_quietly(module: Any) -> None:
+            with machine.silent_stderr():
+                load(module)
+                if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+                    module.config.list_physical_devices()  # the search for a GPU has its own notices
+            module.get_logger().setLevel("ERROR")
+
+        spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
+        return spec
+
+
+def _quieten() -> None:
+    """Let only our own lines, and errors, reach the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietTensorFlow) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietTensorFlow())
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
 def run_command(
     name: str,
     description: str,
@@ -107,13 +146,16 @@ def run_command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_arguments(parser)
+    parser.add_argument("--verbose", action="store_true", help="also show details and the notices of other packages")
     args = parser.parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices drown our own lines
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("fer_tf").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fer_tf").setLevel(logging.DEBUG if args.verbose else logging.INFO)
     logging.raiseExceptions = False  # a log file on a full disk: no traceback of its own beside our line
     try:
-        return run(args)
+        with warnings.catch_warnings():
+            if not args.verbose:
+                _quieten()
+            return run(args)
     except InputError as error:
         message = str(error)
     except ModuleNotFoundError as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +88,21 @@ def versions() -> dict[str, str]:
     return found
 
 
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Keep everything off stderr, also what native code writes to its file descriptor."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def start_keras() -> None:
-    """Imports Keras and its backend, with TensorFlow's start-up notices kept off stderr.
+    """Imports Keras and its backend, with TensorFlow's start-up notices kept off stderr unless details are logged.
 
     They come from native code before any setting of its log level is read, so the file descriptor itself is pointed
     elsewhere meanwhile.
@@ -95,9 +111,8 @@ def start_keras() -> None:
         InputError: if KERAS_BACKEND names none that Keras has.
     """
     keep_freed_memory()
-    with open(os.devnull, "w") as nowhere:
-        kept = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
+    is_verbose = logging.getLogger("fer_tf").isEnabledFor(logging.DEBUG)
+    with contextlib.nullcontext() if is_verbose else silent_stderr():
         try:
             import keras
 
@@ -108,9 +123,6 @@ def start_keras() -> None:
                 tf.get_logger().setLevel("ERROR")  # retracing: each model of a run is traced once, on purpose
         except ValueError as error:
             raise InputError(f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND')}: expected tensorflow or jax") from error
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def commit() -> str | None:

@@ -84,24 +84,24 @@ def audit(dataset: Dataset) -> dict[str, Any]:
     """
     if len(dataset) == 0:
         raise InputError(f"{dataset.source or 'the data set'} has no image: expected at least one to audit")
-    logger.info("audit 1/4: decoding %s images", f"{len(dataset):,}")
+    logger.info("audit: %s images", f"{len(dataset):,}")
     images = dataset.decoded().images
     assert images is not None
     labels = np.asarray(dataset.labels)
     rows_of = {split: np.asarray(dataset.split) == split for split in SPLITS if dataset.has(split)}
 
-    logger.info("audit 2/4: grey values")
+    logger.debug("audit: grey values")
     flat = images.reshape(len(images), -1)
     brightness, contrast = _grey_values(flat)
     blank = flat.min(axis=1) == flat.max(axis=1)
     std = np.sqrt(np.square(contrast).mean() + brightness.var())  # of the pixels of all images together
 
-    logger.info("audit 3/4: exact duplicates")
+    logger.debug("audit: exact duplicates")
     number: dict[str, int] = {}
     # (n,): two images have the same number if and only if they are equal
     identity = np.array([number.setdefault(digest, len(number)) for digest in image_hashes(images)])
 
-    logger.info("audit 4/4: near duplicates among %s different images", f"{len(number):,}")
+    logger.debug("audit: near duplicates among %s different images", f"{len(number):,}")
     return {
         "source": dataset.source,
         "sha256": dataset.sha256,

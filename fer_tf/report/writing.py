@@ -74,7 +74,7 @@ def write_audit(dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
     dataset = dataset.decoded()
     findings = audit(dataset)
     write_json(run.audit, findings)
-    logger.info("audit: drawing the figures")
+    logger.debug("audit: drawing the figures")
     _write_figures(run, draw_audit(dataset, findings))
     return findings
 
