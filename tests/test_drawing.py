@@ -3,13 +3,14 @@
 import functools
 import io
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from fer_tf.commands.predict import main
-from fer_tf.faces import Mark, draw_faces, drawing, fonts
+from fer_tf.faces import Mark, colours, draw_faces, drawing, fonts
 from fer_tf.recognition import Face, _mark
 from tests.drawn_pictures import photograph
 
@@ -187,3 +188,13 @@ def test_a_mark_is_found_in_a_file_of_either_kind(tmp_path):
     Image.new("RGB", (64, 64)).save(plain, "PNG")
     (tmp_path / "c.png").write_bytes(plain.getvalue())
     assert not drawing.is_annotated(tmp_path / "c.png") and not drawing.is_annotated(tmp_path / "none.png")
+
+
+def test_drawings_and_plots_have_one_palette():
+    """A colour that stands as numbers in another module would drift away from this one."""
+    package = Path(drawing.__file__).parents[1]
+    written = "#0072b2", "#d55e00", "(0, 114, 178)", "(213, 94, 0)"
+    owners = {path.name for path in package.rglob("*.py") if any(c in path.read_text().lower() for c in written)}
+    assert owners == {"colours.py"}
+    for name, colour in zip(drawing.EMOTIONS, colours.EMOTION_COLOURS, strict=True):
+        assert drawing._colour(Mark((0, 0, 9, 9), "", name)) == ImageColor.getrgb(colour)

@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageColor, ImageDraw, PngImagePlugin
 
+from fer_tf.faces.colours import EMOTION_COLOURS, OTHER_COLOURS
 from fer_tf.faces.crops import Box
 from fer_tf.faces.fonts import font_for, without_lost_letters
 from fer_tf.task import EMOTIONS, canonical_emotion
 
-_COLOURS = (
-    (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (0, 114, 178), (86, 180, 233), (120, 120, 120),
-)  # fmt: skip
-# Of other classes: Tol's scheme "muted" (2021), of which these differ from the colours above.
-_OTHER_COLOURS = ((136, 34, 85), (51, 34, 136), (153, 153, 51), (68, 170, 153), (240, 228, 66))
 _FAINT = 0.65  # share of white in the colour of a label that is not to be trusted
 _LINE_SHARE = 1 / 300  # thickness of a line, in shorter sides of the picture
 _LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likewise
@@ -212,11 +208,11 @@ def _drawable(text: str, height: float, width: float) -> tuple[str, Any]:
 def _colour(mark: Mark) -> tuple[int, int, int]:
     emotion = canonical_emotion(mark.emotion)
     if emotion in EMOTIONS:
-        colour = _COLOURS[EMOTIONS.index(emotion)]
+        colour = EMOTION_COLOURS[EMOTIONS.index(emotion)]
     else:
-        colour = _OTHER_COLOURS[zlib.crc32(mark.emotion.encode()) % len(_OTHER_COLOURS)]
+        colour = OTHER_COLOURS[zlib.crc32(mark.emotion.encode()) % len(OTHER_COLOURS)]
     share = _FAINT if mark.is_faint else 0.0
-    red, green, blue = (round(value + (255 - value) * share) for value in colour)
+    red, green, blue = (round(value + (255 - value) * share) for value in ImageColor.getrgb(colour)[:3])
     return red, green, blue
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_tf.artifacts import RunDirectory, write_bytes
 from fer_tf.errors import InputError
+from fer_tf.faces.colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from fer_tf.report.facts import Facts, read_facts
 from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
 from fer_tf.text import number, percent, setting, with_interval
@@ -178,7 +179,7 @@ def plot_runs(runs: Sequence[Facts]) -> Figure:
 
     from fer_tf.report import plots
 
-    colours = (plots.BLUE, plots.VERMILION, plots.GREEN, plots.ORANGE, plots.PURPLE, plots.SKY, "black")
+    of_runs = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, "black")
     shown = [run for run in runs if run.history]
     longest = max(sum(row["seconds"] for row in run.history) for run in shown)
     unit, seconds_a_unit = ("hours", 3600) if longest > 2 * 3600 else ("minutes", 60)
@@ -186,7 +187,7 @@ def plot_runs(runs: Sequence[Facts]) -> Figure:
     axes = figure.subplots(2, 2, sharex="col", sharey="row")
     handles = []
     for place, run in enumerate(shown):
-        style = {"color": colours[place % len(colours)], "linestyle": _LINES[place % len(_LINES)]}
+        style = {"color": of_runs[place % len(of_runs)], "linestyle": _LINES[place % len(_LINES)]}
         epochs = np.arange(1, len(run.history) + 1)
         time = np.cumsum([row["seconds"] for row in run.history]) / seconds_a_unit
         for key, row_of_axes in zip(("val_accuracy", "val_loss"), axes, strict=True):
@@ -197,7 +198,7 @@ def plot_runs(runs: Sequence[Facts]) -> Figure:
         handles.append(Line2D([], [], marker="o", markersize=3, label=label, **style))
     star: dict[str, Any] = {"marker": "*", "markersize": 11, "linestyle": "", "color": "white"}
     handles.append(Line2D([], [], markeredgecolor="black", label="best epoch", **star))
-    handles.append(Line2D([], [], color=plots.GREY, linestyle=_DOTTED, linewidth=1, label="phase boundary"))
+    handles.append(Line2D([], [], color=GREY, linestyle=_DOTTED, linewidth=1, label="phase boundary"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3), frameon=False)
     losses = [row["val_loss"] for run in shown for row in run.history if "val_loss" in row]
     top = _LOSS_CUT * float(np.median(losses)) if losses else 0.0

@@ -17,15 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fer_tf.faces.colours import BLUE, EMOTION_COLOURS, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from fer_tf.faces.fonts import font_file, without_lost_letters
 from fer_tf.text import number, percent, quantity
 
-# Okabe and Ito's palette ("Color Universal Design", 2008): distinct for every kind of colour vision.
-BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
-GREY = "#666666"
 WIDTH = 7.5  # inches; with DPI it gives a page's width on a screen
 DPI = 140
-EMOTION_COLOURS = (VERMILION, GREEN, PURPLE, ORANGE, BLUE, SKY, GREY)  # in the order of FER-2013's classes
 MAX_PANELS = 8
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
