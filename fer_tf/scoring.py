@@ -234,11 +234,14 @@ def score_model(
     from fer_tf import evaluation
 
     assert part.images is not None
+    thresholds = evaluation.read_thresholds(predictor.metadata)
     probabilities = predict_with_progress(predictor, part.images)
     seed = predictor.metadata.get("config", {}).get("seed", 0)  # so that the intervals are those that train gave
     settings: Mapping[str, Any] = {"train_hashes": train_hashes, "seed": seed, "missing": missing}
     temperature = predictor.metadata.get("temperature")
-    result = evaluation.score_split(probabilities, part, split, temperature=temperature, **settings)
+    result = evaluation.score_split(
+        probabilities, part, split, temperature=temperature, thresholds=thresholds, **settings
+    )
     if tta:
         views, seconds = [], []
         for view in evaluation.tta_views(part.images):

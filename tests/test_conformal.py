@@ -217,3 +217,45 @@ def test_what_cannot_be_answered_is_one_line(tmp_path, crop, capsys, arguments, 
     model = str(write_tiny(tmp_path / "tiny.tflite"))
     status, out, err = _say(capsys, "--model", model, *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1) and message in err
+
+
+# --- Coverage on the test split ---
+
+
+def test_coverage_is_measured_on_test_only(tmp_path, capsys):
+    from fer_tf.commands import evaluate
+    from fer_tf.data.reading.npz import save_npz
+    from fer_tf.data.synthetic import make_synthetic
+
+    data = make_synthetic(num_train=14, num_validation=21, num_test=35).decoded()
+    save_npz(data, tmp_path / "faces.npz")
+    test = data.take("test")
+    probabilities = expected_probabilities(test.images)
+    scores = np.sort(conformal.lac_scores(test.labels, probabilities))
+    threshold = float(scores[17:19].mean())  # between two scores, so that no rounding turns it
+    model = write_tiny(tmp_path / "tiny.tflite", metadata={"prediction_sets": sets_with(threshold)})
+    call = ["--model", str(model), "--data", str(tmp_path / "faces.npz"), "--output", str(tmp_path / "out.json")]
+    assert evaluate.main(call) == 0
+    splits = json.loads((tmp_path / "out.json").read_text())["splits"]
+    assert "prediction_sets" not in splits["validation"]  # it fits the thresholds
+    found = splits["test"]["prediction_sets"]
+    assert found.keys() == {"0.8", "0.9", "0.95"}
+    expected = conformal.set_figures(test.labels, conformal.lac_sets(probabilities, threshold), EMOTIONS)
+    low, high = found["0.9"].pop("coverage_interval")
+    assert found["0.9"] == expected and 0.5 <= expected["coverage"] < 1  # half by the threshold; the top class is added
+    assert low < expected["coverage"] < high
+    printed = capsys.readouterr().out
+    assert printed.count("Prediction sets for 90 % hold the label of") == 1
+    assert f"with {expected['mean_size']:.2f} classes on average." in printed
+
+
+def test_broken_thresholds_are_said_before_an_image_is_scored(tmp_path, capsys):
+    from fer_tf.commands import evaluate
+    from fer_tf.data.reading.npz import save_npz
+    from fer_tf.data.synthetic import make_synthetic
+
+    save_npz(make_synthetic(num_train=14, num_validation=14, num_test=14).decoded(), tmp_path / "faces.npz")
+    model = write_tiny(tmp_path / "tiny.tflite", metadata={"prediction_sets": sets_with(2)})
+    assert evaluate.main(["--model", str(model), "--data", str(tmp_path / "faces.npz")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("error:") == 1 and "holds no threshold in [0, 1]" in captured.err and not captured.out

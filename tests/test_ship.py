@@ -13,6 +13,7 @@ from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, ship
 from fer_tf.commands import evaluate, export_tflite, report, ship, train
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.deploy.bundle import read_checksums
+from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.inference.opening import open_model
 from fer_tf.recipes import recipe
@@ -64,6 +65,8 @@ def test_holds_what_others_need(packed):
     card = packed.model_card.read_text()
     for text in ("# Model card: striped", "low, mid, high", "Results", "Limits and intended use", "selection split"):
         assert text in card
+    for coverage, found in read_json(packed.metrics)["keras"]["test"]["prediction_sets"].items():
+        assert sets_in_words(coverage, found) in card
     assert "PrivateTest" not in card and not packed.weights_licence.exists()
     assert "FER-2013" not in card and "Goodfellow" not in card  # these are other faces, with terms of their own
 

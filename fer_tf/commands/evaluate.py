@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         write_json,
         write_text,
     )
+    from fer_tf.evaluation import read_thresholds
     from fer_tf.inference import open_model
     from fer_tf.machine import start_keras
 
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
     other_path = Path(args.against) if args.against else None
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
-    # What this installation lacks, and bad data, is said before any picture is decoded or TensorFlow is imported.
+    read_thresholds(metadata)
+    # What this installation lacks and what is wrong with the data is said before any picture is decoded or TensorFlow
+    # is imported.
     if left_out := scoring.left_out_text():
         if args.against or args.tta:
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_tf.deploy.licences import backbone_terms, data_terms
 from fer_tf.evaluation.calibration import calibration_verdict
+from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
 from fer_tf.report.facts import Facts
@@ -102,6 +103,7 @@ def _results(facts: Facts, card: Mapping[str, Any], *, fer2013: bool) -> list[Bl
                 f"{calibration['ece']:.3f}{unscaled}, negative log-likelihood {calibration['nll']:.3f}."
             ),
             *([Paragraph(selective_in_words(found["selective"]))] if "selective" in found else ()),
+            *(Paragraph(sets_in_words(name, sets)) for name, sets in found.get("prediction_sets", {}).items()),
             Table(
                 ("class", "images", "precision", "recall", "F1"),
                 [

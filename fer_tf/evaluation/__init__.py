@@ -11,7 +11,14 @@ from fer_tf.evaluation.calibration import (
     undo_temperature,
 )
 from fer_tf.evaluation.comparison import compare
-from fer_tf.evaluation.conformal import fit_prediction_sets, prediction_set, read_threshold
+from fer_tf.evaluation.conformal import (
+    fit_prediction_sets,
+    measure_prediction_sets,
+    prediction_set,
+    read_threshold,
+    read_thresholds,
+    sets_in_words,
+)
 from fer_tf.evaluation.groups import format_groups, measure_groups, read_groups
 from fer_tf.evaluation.metrics import evaluate, most_confident_errors
 from fer_tf.evaluation.robustness import corrupt, format_corruptions, measure_corruptions
@@ -41,14 +48,17 @@ __all__ = [
     "majority_baseline",
     "measure_corruptions",
     "measure_groups",
+    "measure_prediction_sets",
     "most_confident_errors",
     "place_in_band",
     "prediction_set",
     "read_groups",
     "read_threshold",
+    "read_thresholds",
     "score_split",
     "selective_accuracy",
     "selective_in_words",
+    "sets_in_words",
     "tta_views",
     "undo_temperature",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from fer_tf.errors import InputError
+from fer_tf.evaluation.checks import NUM_RESAMPLES, percentile_interval
+from fer_tf.text import interval, number, percent
 
 COVERAGES = (0.8, 0.9, 0.95)  # for which a model carries thresholds
 # On FER-2013 LAC's sets are the smallest; at equal coverage its classes are covered as evenly: docs/trust.md.
@@ -148,6 +150,70 @@ def read_threshold(metadata: Mapping[str, Any], coverage: float) -> float:
             f"this model's metadata holds no threshold in [0, 1] for coverage {coverage:g}: export it again"
         )
     return float(threshold)
+
+
+def read_thresholds(metadata: Mapping[str, Any]) -> dict[float, float]:
+    """Return all thresholds of a model: the coverage -> the threshold; nothing for a model that carries none.
+
+    Args:
+        metadata: of the model.
+
+    Raises:
+        InputError: if the metadata holds thresholds that are none.
+    """
+    if metadata.get("prediction_sets") is None:
+        return {}
+    return {coverage: read_threshold(metadata, coverage) for coverage in COVERAGES}
+
+
+def measure_prediction_sets(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    thresholds: Mapping[float, float],
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure a model's prediction sets on images that did not fit its thresholds.
+
+    Args:
+        labels: int (n,), in [0, C).
+        probabilities: float (n, C).
+        thresholds: of `read_thresholds`.
+        class_names: C names.
+        seed: of the bootstrap.
+
+    Returns:
+        The coverage that was asked for, as text -> what `set_figures` returns, and `coverage_interval` (95 %).
+
+    Example:
+        >>> probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
+        >>> found = measure_prediction_sets(np.array([1, 0]), probabilities, {0.9: 0.7}, ["sad", "neutral"])
+        >>> found["0.9"]["coverage"], found["0.9"]["mean_size"]
+        (1.0, 1.5)
+    """
+    measured = {}
+    for coverage, threshold in thresholds.items():
+        found = set_figures(labels, lac_sets(probabilities, threshold), class_names)
+        # Resampling images only resamples their number of hits.
+        drawn = np.random.default_rng(seed).binomial(len(labels), found["coverage"], NUM_RESAMPLES) / len(labels)
+        measured[f"{coverage:g}"] = {**found, "coverage_interval": percentile_interval(drawn)}
+    return measured
+
+
+def sets_in_words(coverage: str, found: Mapping[str, Any]) -> str:
+    """Say in a sentence how often the sets for one coverage hold the label, and how large they are.
+
+    Args:
+        coverage: that was asked for, as text.
+        found: of `measure_prediction_sets`, for this coverage.
+    """
+    low, high = (100 * bound for bound in found["coverage_interval"])
+    return (
+        f"Prediction sets for {percent(float(coverage), 0)} hold the label of {percent(found['coverage'])} of the "
+        f"images (95 % interval {interval([low, high], '.1f')}), with {number(found['mean_size'], '.2f')} classes on "
+        "average."
+    )
 
 
 def prediction_set(emotions: Sequence[tuple[str, float]], threshold: float) -> tuple[str, ...]:

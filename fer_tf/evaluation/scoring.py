@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def score_split(
     temperature: float | None = None,
     seed: int = 0,
     missing: Sequence[str] = (),
+    thresholds: Mapping[float, float] | None = None,
 ) -> dict[str, Any]:
     """Compute all figures of one model on one split, as metrics.json holds them.
 
@@ -33,13 +34,16 @@ def score_split(
         temperature: the temperature that is folded into the model.
         seed: of the intervals.
         missing: classes that the data set lacks altogether, as for `evaluate`.
+        thresholds: of the model's prediction sets, as `read_thresholds` returns them.
 
     Returns:
         What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
-        `calibration_check`, which needs SciPy.
+        `calibration_check`, which needs SciPy; for the test split of a model with thresholds also `prediction_sets`,
+        as of `measure_prediction_sets`: the other splits fitted the thresholds or the model.
     """
     from fer_tf.data.audit import among
     from fer_tf.evaluation.calibration import calibration_check, undo_temperature
+    from fer_tf.evaluation.conformal import measure_prediction_sets
     from fer_tf.evaluation.metrics import evaluate
     from fer_tf.task import SELECTION_SPLIT
 
@@ -60,6 +64,10 @@ def score_split(
     if temperature is not None and split == SELECTION_SPLIT and len(part) >= 4 and has_scipy:
         result["calibration_check"] = calibration_check(
             part.labels, undo_temperature(probabilities, temperature), seed=seed
+        )
+    if thresholds and split == "test":
+        result["prediction_sets"] = measure_prediction_sets(
+            part.labels, probabilities, thresholds, part.class_names, seed=seed
         )
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fer_tf.evaluation.calibration import calibration_verdict, place_in_band
+from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.text import interval, number, percent
 
@@ -66,6 +67,7 @@ def format_summary(result: dict[str, Any]) -> str:
             f"Mean accuracy over all shares of answered images, the highest scores first: "
             f"{result['selective']['area']:.4f}."
         )
+    lines += [sets_in_words(coverage, found) for coverage, found in result.get("prediction_sets", {}).items()]
     return "\n".join(lines)
 
 
