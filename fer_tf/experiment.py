@@ -415,7 +415,12 @@ def _finish(
         part = scored[split]
         assert part.images is not None
         probabilities = predictor.predict(part.images)
-        settings = {"train_hashes": hashes, "temperature": metrics["temperature"], "seed": config.seed}
+        settings: dict[str, Any] = {
+            "train_hashes": hashes,
+            "temperature": metrics["temperature"],
+            "seed": config.seed,
+            "thresholds": evaluation.read_thresholds(predictor.metadata),
+        }
         return evaluation.score_split(probabilities, part, split, **settings), probabilities
 
     metrics["keras"], texts = {}, []
@@ -424,7 +429,7 @@ def _finish(
         texts.append(evaluation.format_split(metrics["keras"][split], part, split, folder.model.name))
     report_text = "\n\n".join(texts) + "\n"
     write_text(folder.report_text, report_text)
-    _write_errors(folder, part, probabilities, split)  # of the last split: test, where there is one
+    _write_answers(folder, part, probabilities, split)  # of the last split: test, where there is one
     if dataset.synthetic:
         metrics["baselines"] = _baselines(dataset)
         _write_examples(folder, part)
@@ -507,22 +512,24 @@ def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model) -> dic
     return results
 
 
-def _write_errors(folder: RunDirectory, part: Dataset, probabilities: np.ndarray, split: str) -> None:
-    """Draw the wrong answers with the highest scores."""
+def _write_answers(folder: RunDirectory, part: Dataset, probabilities: np.ndarray, split: str) -> None:
+    """Draw right and wrong answers of each class, and the wrong answers with the highest scores."""
     from fer_tf import evaluation
     from fer_tf.report import plots
 
     assert part.images is not None
+    names, top = part.class_names, probabilities.argmax(axis=1)
+    title = f"{'synthetic ' if part.synthetic else ''}{split_title(split)}"
+    figure = plots.plot_example_answers(part.images, part.labels, probabilities, names, title=title)
+    write_bytes(folder.figure("example_answers"), plots.to_png(figure))
     wrong = evaluation.most_confident_errors(part.labels, probabilities, count=_NUM_ERRORS_SHOWN)
     if not len(wrong):
         return
-    names, top = part.class_names, probabilities.argmax(axis=1)
     captions = [
         f"{names[part.labels[row]]}, taken for {names[top[row]]} {100 * probabilities[row].max():.0f} %"
         for row in wrong
     ]
-    title = f"Most confident errors, {'synthetic ' if part.synthetic else ''}{split_title(split)}"
-    figure = plots.plot_contact_sheet(part.images[wrong], captions, title=title)
+    figure = plots.plot_contact_sheet(part.images[wrong], captions, title=f"Most confident errors, {title}")
     write_bytes(folder.figure("confident_errors"), plots.to_png(figure))
 
 

@@ -4,14 +4,26 @@ import html.parser
 
 import pytest
 
-from fer_tf.report.document import Code, Heading, Items, Paragraph, Picture, Table, to_html, to_markdown
+from fer_tf.report.document import (
+    Code,
+    Figures,
+    Folded,
+    Heading,
+    Items,
+    Paragraph,
+    Picture,
+    Table,
+    to_html,
+    to_markdown,
+)
 
 BLOCKS = [
+    Figures([("66.6 %", "Accuracy", "of 9 images"), ("5 MB", "Size", "")]),
     Heading("First & last"),
     Paragraph("One line\nof text, 5 < 6."),
     Items(["a", "1. b"]),
     Table(("name", "n"), [("x|y", "1.5 %"), ("z", "-")], "lr"),
-    Code("fer-tf train --data a_b.csv"),
+    Folded("All <settings>", [Code("fer-tf train --data a_b.csv")]),
     Picture("curves", "Loss [nats]"),
 ]
 
@@ -20,6 +32,11 @@ def test_markdown():
     assert to_markdown("A *title*", BLOCKS, {"curves": "figures/curves.png"}) == (
         """\
 # A \\*title\\*
+
+|  |  |  |
+| --- | --- | --- |
+| Accuracy | 66.6 % | of 9 images |
+| Size | 5 MB |  |
 
 ## First &amp; last
 
@@ -33,7 +50,11 @@ One line of text, 5 &lt; 6.
 | x\\|y | 1.5 % |
 | z | - |
 
+<details><summary>All &lt;settings&gt;</summary>
+
     fer-tf train --data a_b.csv
+
+</details>
 
 ![Loss \\[nats\\]](figures/curves.png)
 """
@@ -47,6 +68,8 @@ def test_html_body():
         """\
 <body>
 <h1>A &lt;title&gt;</h1>
+<dl class="figures"><div><dt>Accuracy</dt><dd><b>66.6\N{NO-BREAK SPACE}%</b> of 9 images</dd></div>\
+<div><dt>Size</dt><dd><b>5 MB</b> </dd></div></dl>
 <nav aria-label="Sections"><ol><li><a href="#first-last">First &amp; last</a></li></ol></nav>
 <h2 id="first-last">First &amp; last</h2>
 <p>One line of text, 5 &lt; 6.</p>
@@ -54,7 +77,9 @@ def test_html_body():
 <div class="wide" tabindex="0"><table><thead><tr><th>name</th><th class="r">n</th></tr></thead>\
 <tbody><tr><td>x|y</td><td class="r">1.5\N{NO-BREAK SPACE}%</td></tr>\
 <tr><td>z</td><td class="r">-</td></tr></tbody></table></div>
+<details><summary>All &lt;settings&gt;</summary>
 <pre>fer-tf train --data a_b.csv</pre>
+</details>
 <figure><div class="wide" tabindex="0"><img src="data:image/png;base64,AAAA" alt="Loss [nats]"></div>\
 <figcaption>Loss [nats]</figcaption></figure>
 """
@@ -86,6 +111,8 @@ HOSTILE = [
     "1.5",
 ]
 PLAIN = [
+    Figures([("x", "x", "x")]),
+    Folded("x", [Paragraph("x")]),
     Heading("x"),
     Paragraph("x"),
     Items(["x"]),
@@ -101,6 +128,8 @@ def test_hostile_text_is_text_in_both(name):
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(name.split())
     )
     blocks = [
+        Figures([(name, name, name)]),
+        Folded(name, [Paragraph(name)]),
         Heading(name),
         Paragraph(name),
         Items([name]),
@@ -114,7 +143,7 @@ def test_hostile_text_is_text_in_both(name):
     plain = _Texts()
     plain.feed(to_html("x", PLAIN, {"p": "data:image/png;base64,AAAA"}))
     assert found.tags == plain.tags  # the text has added no element
-    assert found.texts.count(shown) == 11
+    assert found.texts.count(shown) == 16
 
     markdown_it = pytest.importorskip("markdown_it")
     parser = markdown_it.MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -123,7 +152,7 @@ def test_hostile_text_is_text_in_both(name):
     plain = _Texts()
     plain.feed(parser.render(to_markdown("x", PLAIN, {"p": "p.png"})))
     assert found.tags == plain.tags
-    assert found.texts.count(shown) == 8  # all but the picture's, which is an attribute
+    assert found.texts.count(shown) == 13  # all but the picture's, which is an attribute
 
 
 class _Texts(html.parser.HTMLParser):

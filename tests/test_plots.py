@@ -63,6 +63,34 @@ def test_training_curves_mark_phases_and_best_epoch():
     assert is_png(figure)
 
 
+def test_training_curves_name_phases_and_sizes():
+    rows = [
+        {**row, "phase": phase, "image_size": size}
+        for row, phase, size in zip(history(), (1, 2, 2, 2, 2), (48, 48, 48, 64, 64), strict=True)
+    ]
+    loss, accuracy, _ = plots.plot_training_curves(rows).axes
+    written = {text.get_text(): text.xy[0] for text in loss.texts}
+    # Over the middle of their epochs.
+    assert written == {"48 px": 2.5, "64 px": 4.5, "phase 1: head alone": 1, "phase 2: all layers": 3.5}
+    shaded = [(round(patch.get_x(), 1), round(patch.get_x() + patch.get_width(), 1)) for patch in accuracy.patches]
+    assert shaded == [(1.5, 3.5)]  # every other part
+    rows = [{**history()[0], "phase": 1 if i == 0 else 2, "image_size": 48 + i} for i in range(60)]
+    texts_there = [text.get_text() for text in plots.plot_training_curves(rows).axes[0].texts]
+    assert texts_there == [""] * 60 + ["1", "phase 2: all layers"]  # what has no room is shortened or left out
+
+
+def test_example_answers_stand_by_class_right_ones_first():
+    images = np.arange(12, dtype=np.uint8)[:, None, None] * np.ones((1, 48, 48), np.uint8)
+    labels = np.array([0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    top = np.array([0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0])
+    probabilities = np.where(np.arange(2) == top[:, None], 0.75, 0.25)
+    (ax,) = plots.plot_example_answers(images, labels, probabilities, ("sad", "$x$"), title="test").axes
+    captions = [text.replace("\n", " ") for text in texts(ax)]
+    assert captions[:8] == ["sad right, 75 %"] * 4 + [r"sad as \$x\$, 75 %", "", "", ""]
+    assert captions[8:] == [r"\$x\$ right, 75 %", "", "", ""] + [r"\$x\$ as sad, 75 %"] * 4
+    assert ax.get_title() == "Right and wrong answers, test"
+
+
 def test_best_epoch_is_one_at_full_size():
     """Weights are kept at the size that the model is saved at; smaller ones come first under progressive resizing."""
     rows = [{**row, "image_size": size} for row, size in zip(history(), (64, 48, 48, 48, 64), strict=True)]

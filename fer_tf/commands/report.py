@@ -12,7 +12,12 @@ from fer_tf.cli import run_command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--run", metavar="DIR", required=True, help="a folder that `train` made")
-    parser.add_argument("--no-faces", action="store_true", help="leave out the pictures that show faces of the data")
+    parser.add_argument(
+        "--faces",
+        action=argparse.BooleanOptionalAction,
+        help="show pictures of the data's faces, right and wrong answers among them; ask for it only if you may show "
+        "them (FER-2013 grants no such right). Without this flag only faces that a program drew are shown",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -22,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fer_tf.report.writing import write_report
 
-    write_report(directory, faces=not args.no_faces)
+    write_report(directory, faces=args.faces)
     print(f"wrote {directory.report_md}\nwrote {directory.report_html}")
     return 0
 

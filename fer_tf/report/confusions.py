@@ -32,7 +32,7 @@ def confusion_analysis(
     """
     matrix, names = np.array(result["confusion_matrix"]), class_names_of(result)
     total, right = int(matrix.sum()), int(np.trace(matrix))
-    texts = [f"{right:,} of {total:,} images are recognised ({percent(right / total)}), {total - right:,} are not."]
+    texts = [f"{right:,} of {total:,} images are recognised, {total - right:,} are not."]
     if right == total:
         return texts
     wrong = matrix - np.diag(np.diagonal(matrix))

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fer_tf.faces.colours import BLUE
+
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
@@ -63,7 +65,22 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Items | Code | Table | Picture
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """The few figures that a reader came for, large; each has a value, its name and a remark, which may be empty."""
+
+    figures: Sequence[tuple[str, str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Folded:
+    """Blocks that a reader opens if need be; `title` is what they see until then."""
+
+    title: str
+    blocks: Sequence[Paragraph | Items | Code | Table]
+
+
+Block = Heading | Paragraph | Items | Code | Table | Picture | Figures | Folded
 
 LONG_TABLE = 50  # letters: a table is long if the longest cells of its text columns have more of them together
 
@@ -81,9 +98,19 @@ def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]
         blocks: the rest of the document.
         pictures: name of each `Picture` -> path relative to the document.
     """
-    parts = [f"# {_markdown(title)}"]
+    return "\n\n".join([f"# {_markdown(title)}", *_markdown_parts(blocks, pictures)]) + "\n"
+
+
+def _markdown_parts(blocks: Sequence[Block], pictures: Mapping[str, str]) -> list[str]:
+    parts = []
     for block in blocks:
         match block:
+            case Figures(figures):
+                lined = [(name, value, remark) for value, name, remark in figures]
+                parts += _markdown_parts([Table(("", "", ""), lined, "lll")], pictures)
+            case Folded(text, folded):
+                parts.append(f"<details><summary>{_html(text)}</summary>")
+                parts += [*_markdown_parts(folded, pictures), "</details>"]
             case Heading(text):
                 parts.append(f"## {_markdown(text)}")
             case Paragraph(text):
@@ -98,7 +125,7 @@ def to_markdown(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]
                 parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
             case Picture(name, caption):
                 parts.append(f"![{_markdown(caption)}]({pictures[name]})")
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) -> str:
@@ -106,14 +133,32 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) ->
 
     Args:
         title: the page's heading and window title.
-        blocks: the rest of the document.
+        blocks: the rest of the document; those before the first heading stand above the list of sections.
         pictures: name of each `Picture` -> data: URI.
     """
     sections = [_one_line(block.text) for block in blocks if isinstance(block, Heading)]
     links = "".join(f'<li><a href="#{_anchor(text)}">{_html(text)}</a></li>' for text in sections)
-    parts = [f"<h1>{_html(title)}</h1>", f'<nav aria-label="Sections"><ol>{links}</ol></nav>']
+    start = next((place for place, block in enumerate(blocks) if isinstance(block, Heading)), len(blocks))
+    nav = f'<nav aria-label="Sections"><ol>{links}</ol></nav>'
+    parts = [
+        f"<h1>{_html(title)}</h1>", *_html_parts(blocks[:start], pictures), nav, *_html_parts(blocks[start:], pictures)
+    ]  # fmt: skip
+    return _PAGE.format(title=_html(title), accent=BLUE, style=_STYLE, body="\n".join(parts))
+
+
+def _html_parts(blocks: Sequence[Block], pictures: Mapping[str, str]) -> list[str]:
+    parts = []
     for block in blocks:
         match block:
+            case Figures(figures):
+                tiles = (
+                    f"<div><dt>{_html(name)}</dt><dd><b>{_html(value)}</b> {_html(remark)}</dd></div>"
+                    for value, name, remark in figures
+                )
+                parts.append(f'<dl class="figures">{"".join(tiles)}</dl>')
+            case Folded(text, folded):
+                inside = "\n".join(_html_parts(folded, pictures))
+                parts.append(f"<details><summary>{_html(text)}</summary>\n{inside}\n</details>")
             case Heading(text):
                 parts.append(f'<h2 id="{_anchor(text)}">{_html(text)}</h2>')
             case Paragraph(text):
@@ -130,7 +175,7 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) ->
                     f'<figure><div class="wide" tabindex="0"><img src="{pictures[name]}" alt="{text}"></div>'
                     f"<figcaption>{text}</figcaption></figure>"
                 )
-    return _PAGE.format(title=_html(title), style=_STYLE, body="\n".join(parts))
+    return parts
 
 
 def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
@@ -175,7 +220,6 @@ def _anchor(heading: str) -> str:
 
 
 _STYLE = """\
-:root { color-scheme: light; }
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: #fff; color: #1a1a1a;
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: break-word; }
@@ -194,6 +238,12 @@ th { border-bottom: 2px solid #888; vertical-align: bottom; }
 .r { text-align: right; font-variant-numeric: tabular-nums; }
 td.r { white-space: nowrap; }
 td:first-child { min-width: 6rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 0.75rem; margin: 1rem 0; }
+.figures div { flex: 1 1 10rem; padding: 0.6rem 0.9rem; background: #f3f6f9; border-left: 4px solid var(--accent); }
+.figures dt { font-size: 0.9rem; color: #444; }
+.figures dd { margin: 0; font-size: 0.9rem; line-height: 1.4; }
+.figures b { display: block; font-size: 1.6rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; padding: 0.4rem 0; color: #0b5394; }
 pre { overflow-x: auto; padding: 0.75rem; background: #f3f3f3; }
 figure { margin: 1.5rem 0; }
 img { display: block; max-width: 100%; height: auto; }
@@ -214,6 +264,7 @@ _PAGE = """\
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
+:root {{ color-scheme: light; --accent: {accent}; }}
 {style}
 </style>
 </head>

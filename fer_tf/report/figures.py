@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fer_tf.data.dataset import Dataset
 
-FACE_FIGURES = ("mean_faces", "contact_sheet", "confident_errors")  # they show pictures of the data
+FACE_FIGURES = ("mean_faces", "contact_sheet", "example_answers", "confident_errors")  # they show pictures of the data
 _SHEET_COLUMNS = 8  # faces of each class on the contact sheet; the splits share them
 
 

@@ -24,6 +24,9 @@ from fer_tf.text import number, percent, quantity
 WIDTH = 7.5  # inches; with DPI it gives a page's width on a screen
 DPI = 140
 MAX_PANELS = 8
+_PHASES = {"1": "head alone", "2": "all layers"}
+_LETTERS_ACROSS = 95  # letters of 8 points that fit side by side across the axes
+_EXAMPLES = 4  # right answers, and wrong ones, of each class
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
@@ -82,7 +85,9 @@ def plot_confusion_matrix(
 def plot_training_curves(
     history: Sequence[Mapping[str, Any]], *, image_size: int | None = None, axes: Sequence[Axes] | None = None
 ) -> Figure:
-    """Plot loss, accuracy and learning rate over the epochs, with the phase boundary and the best epoch.
+    """Plot loss, accuracy and learning rate over the epochs, with the phases, the image sizes and the best epoch.
+
+    A band stands for each image size of a phase; the phase and the size are written above it.
 
     Args:
         history: a mapping for each epoch in order, with `loss`, `accuracy`, `val_loss`, `val_accuracy`,
@@ -95,6 +100,7 @@ def plot_training_curves(
         figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
         axes = list(figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2)))
     figure = _figure_of(axes[0])
+    stages = _stages(history)
     epochs = np.arange(1, len(history) + 1)
     marker = "o" if len(history) <= 30 else ""
     for ax, name in zip(axes, ("loss", "accuracy"), strict=False):
@@ -125,8 +131,57 @@ def plot_training_curves(
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[1].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes[0].legend(unique.values(), unique.keys(), loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+    lines = _mark_stages(axes, stages)
+    axes[0].legend(
+        unique.values(), unique.keys(), loc="lower center", bbox_to_anchor=(0.5, 1 + 0.08 * lines), ncols=4,
+        frameon=False, fontsize=9, columnspacing=1.4,
+    )  # fmt: skip
     return figure
+
+
+def _stages(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str, str]]:
+    """First and last epoch, phase and image size of each part of a run in which neither changes."""
+    keys = [(_stage_text(row.get("phase")), _stage_text(row.get("image_size"))) for row in history]
+    starts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
+    ends = [*starts[1:], len(keys)]
+    return [(start + 1, end, *keys[start]) for start, end in zip(starts, ends, strict=True)]
+
+
+def _stage_text(value: Any) -> str:
+    try:
+        return f"{float(value):g}"
+    except (TypeError, ValueError):
+        return str(value or "")
+
+
+def _phase_texts(phase: str) -> tuple[str, ...]:
+    """Names of a phase, the longest first."""
+    what = _PHASES.get(phase)
+    return (*([f"phase {phase}: {what}"] if what else []), f"phase {phase}", phase)
+
+
+def _mark_stages(axes: Sequence[Axes], stages: Sequence[tuple[int, int, str, str]]) -> int:
+    """Shade the stages in turn and write phases and sizes above the first axes; return the number of lines written."""
+    for place, (first, last, _, _) in enumerate(stages):
+        for ax in axes if place % 2 else ():
+            ax.axvspan(first - 0.5, last + 0.5, color="black", alpha=0.05, linewidth=0, zorder=0)
+    num_epochs = max(last for _, last, _, _ in stages) if stages else 1
+    phases: dict[str, list[int]] = {}
+    for first, last, phase, _ in stages:
+        phases.setdefault(phase, [first, last])[1] = last
+    rows: list[list[tuple[int, int, tuple[str, ...]]]]
+    rows = [[(first, last, (f"{size} px", size)) for first, last, _, size in stages if size]]
+    rows.append([(first, last, _phase_texts(phase)) for phase, (first, last) in phases.items() if phase])
+    rows = [row for row in rows if row]
+    for place, row in enumerate(rows):
+        for first, last, texts in row:
+            room = (last - first + 1) / num_epochs * _LETTERS_ACROSS
+            text = next((text for text in texts if len(text) <= room), "")
+            axes[0].annotate(
+                text, ((first + last) / 2, 1), (0, 2 + 11 * place), xycoords=("data", "axes fraction"),
+                textcoords="offset points", ha="center", va="bottom", fontsize=8, color=GREY,
+            )  # fmt: skip
+    return len(rows)
 
 
 def plot_reliability(
@@ -303,6 +358,46 @@ def plot_contact_sheet(
     if title:
         ax.set_title(plain(title))
     return figure
+
+
+def plot_example_answers(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Figure:
+    """Plot right and wrong answers of each class, drawn at random: a row for each class, right answers on the left.
+
+    Args:
+        images: uint8 (n, height, width), grey.
+        labels: int (n,), in [0, C).
+        probabilities: float (n, C).
+        class_names: C names.
+        title: stands after "Right and wrong answers".
+        seed: of the draw.
+        ax: where to draw.
+    """
+    rng = np.random.default_rng(seed)
+    top = probabilities.argmax(axis=1)
+    blank = np.full(images.shape[1:], 255, np.uint8)
+    cells, captions = [], []
+    for label, name in enumerate(class_names):
+        for is_right in (True, False):
+            rows = np.flatnonzero((labels == label) & ((top == labels) == is_right))
+            for row in rng.permutation(rows)[:_EXAMPLES]:
+                cells.append(images[row])
+                score = f"{100 * probabilities[row, top[row]]:.0f} %"
+                other = class_names[top[row]]
+                captions.append(f"{name}\nright, {score}" if is_right else f"{name} as\n{other}, {score}")
+            missing = _EXAMPLES - min(len(rows), _EXAMPLES)
+            cells += [blank] * missing
+            captions += [""] * missing
+    title = f"Right and wrong answers{', ' if title else ''}{title}"
+    return plot_contact_sheet(np.stack(cells), captions, num_columns=2 * _EXAMPLES, title=title, ax=ax)
 
 
 def plot_mean_faces(

@@ -15,6 +15,7 @@ from fer_tf.report.document import Block, Heading, Picture, to_html, to_markdown
 from fer_tf.report.facts import Facts, read_facts
 from fer_tf.report.figures import FACE_FIGURES, draw_audit, draw_run
 from fer_tf.report.sections import SECTIONS
+from fer_tf.report.sections.headline import headline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def write_report(run: RunDirectory, *, faces: bool = True) -> None:
+def write_report(run: RunDirectory, *, faces: bool | None = None) -> None:
     """Write report.md, report.html and the figures that show numbers.
 
     Args:
         run: a run with a config; the report says what else it lacks.
-        faces: True if the report may show pictures of the data's faces.
+        faces: True to show pictures of the data's faces, which needs the right to show them; False to show none. By
+            default only faces that a program drew are shown.
 
     Raises:
         InputError: if a file of the run is broken or cannot be written.
     """
     facts = read_facts(run)
+    faces = facts.synthetic if faces is None else faces
     try:
         figures, blocks = draw_run(facts), compose(facts)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -57,7 +60,11 @@ def write_report(run: RunDirectory, *, faces: bool = True) -> None:
 
 
 def compose(facts: Facts) -> list[Block]:
-    """Return the blocks of a run's report: all `SECTIONS` under their titles."""
+    """Return the blocks of a run's report: the headline, and all `SECTIONS` under their titles."""
+    return [*headline(facts), *_sections(facts)]
+
+
+def _sections(facts: Facts) -> list[Block]:
     return [block for title, section in SECTIONS.items() for block in (Heading(title), *section(facts))]
 
 

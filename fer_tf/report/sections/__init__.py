@@ -1,6 +1,7 @@
 """The report's sections, a module each: a function that turns the facts of a run into blocks.
 
-To add a section, write its module here and list its function under its title in `SECTIONS`.
+To add a section, write its module here and list its function under its title in `SECTIONS`. `headline` stands above
+them all. A figure is printed in one section only.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from fer_tf.report.sections import (
     selective,
 )
 
+# Results come first, then the data, then how the run was made.
 SECTIONS: dict[str, Callable[[Facts], list[Block]]] = {
-    "Experiment overview": overview.overview,
-    "Exploratory analysis": exploration.exploration,
-    "Configuration": configuration.configuration,
+    "Conclusion": conclusion.conclusion,
     "Results by phase": results.results,
     "Confusion matrix and analysis": confusion_matrix.confusion_matrix,
-    "Calibration": calibration.calibration,
     "When to trust an answer": selective.selective,
+    "Calibration": calibration.calibration,
     "Exported models": exports.exports,
-    "Data audit": data_audit.data_audit,
     "Limits and intended use": limits.limits,
+    "Exploratory analysis": exploration.exploration,
+    "Data audit": data_audit.data_audit,
+    "Experiment overview": overview.overview,
+    "Configuration": configuration.configuration,
     "How to reproduce": reproduction.reproduction,
-    "Conclusion": conclusion.conclusion,
 }

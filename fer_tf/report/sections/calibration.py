@@ -63,13 +63,12 @@ def _figures(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scaling_in_words(title: str, found: Mapping[str, Any]) -> str:
-    """Describe the effect of temperature scaling on one split."""
+    """Describe the effect of temperature scaling on one split; the figures stand in the table."""
     changes = []
     for key, name in (("ece", "calibration error"), ("nll", "negative log-likelihood")):
         before, after = found["calibration_before"][key], found["calibration"][key]
-        verb = "lowers" if after < before else "raises"
-        text = f"{verb} the {name} from {before:.4f} to {after:.4f}"
-        changes.append(text if after != before else f"leaves the {name} at {after:.4f}")
+        verb = "leaves" if after == before else "lowers" if after < before else "raises"
+        changes.append(f"{verb} the {name}{' as it is' if after == before else ''}")
     return f"On {title} it {' and '.join(changes)}."
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fer_tf.config import Config
-from fer_tf.report.document import Block, Paragraph, Table
+from fer_tf.report.document import Block, Folded, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.text import quantity, setting
 
@@ -15,7 +15,8 @@ from fer_tf.text import quantity, setting
 def configuration(facts: Facts) -> list[Block]:
     known = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     rows = [(name, setting(facts.config[name]), meaning) for name, meaning in known.items() if name in facts.config]
-    return [Paragraph(_strategy(facts.config)), Table(("setting", "value", "meaning"), rows, "lll")]
+    table = Table(("setting", "value", "meaning"), rows, "lll")
+    return [Paragraph(_strategy(facts.config)), Folded("All settings", [table])]
 
 
 def _strategy(config: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fer_tf.report.confusions import confusion_analysis, taken_for, wrong_in_order
-from fer_tf.report.document import Block, Items, Paragraph, Picture, Table
+from fer_tf.report.document import Block, Folded, Items, Paragraph, Picture, Table
 from fer_tf.report.facts import Facts, class_names_of
 from fer_tf.text import number, percent
 
@@ -34,8 +34,12 @@ def confusion_matrix(facts: Facts) -> list[Block]:
     return [
         Paragraph(f"This section describes the saved Keras model on {title}."),
         Picture("confusion_matrix", f"Confusion matrix, {title}: rows are the true class, columns the predicted one."),
-        Table.from_rows(rows, "lrrrrll"),
         Picture("class_scores", f"Precision, recall and F1 of each class, {title}."),
+        Folded("The same figures as a table", [Table.from_rows(rows, "lrrrrll")]),
         Items(confusion_analysis(result, class_weights=class_weights, train_counts=facts.train_counts)),
+        Picture(
+            "example_answers",
+            f"Right answers (left) and wrong ones of each class, with their scores, drawn at random, {title}.",
+        ),
         Picture("confident_errors", f"The wrong answers with the highest scores, {title}."),
     ]

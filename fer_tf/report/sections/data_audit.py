@@ -12,7 +12,6 @@ def data_audit(facts: Facts) -> list[Block]:
         return [Paragraph("The run has no audit of its data.")]
     splits, exact, near, bounds = (facts.audit[key] for key in ("splits", "exact", "near", "bounds"))
     titles = {
-        "count": "images",
         "unique": "different images",
         "surplus": "surplus exact copies",
         "blank": "blank (all pixels equal)",

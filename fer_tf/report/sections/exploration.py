@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fer_tf.data.audit import originals_text, read_text
-from fer_tf.report.document import Block, Paragraph, Picture, Table
+from fer_tf.report.document import Block, Folded, Paragraph, Picture, Table
 from fer_tf.report.facts import Facts
 from fer_tf.text import capital, listed, number, percent
 
@@ -34,11 +34,13 @@ def exploration(facts: Facts) -> list[Block]:
         ),
         *(originals if image.get("originals") else ()),
         *read,
-        Table.from_columns(counts),
         *balance,
         Picture("class_balance", f"Images of each class{facts.of_synthetic_faces}."),
-        Paragraph("Mean grey value of each class's images (brightness) and its spread within an image (contrast):"),
-        Table.from_columns(grey_values),
+        Folded("The same figures as a table", [Table.from_columns(counts)]),
+        Folded(
+            "Mean grey value of each class's images (brightness) and its spread within an image (contrast)",
+            [Table.from_columns(grey_values)],
+        ),
         Picture("mean_faces", f"Mean face of each class in each split{facts.of_synthetic_faces}."),
         Picture("contact_sheet", f"Faces of each class from each split{facts.of_synthetic_faces}."),
     ]

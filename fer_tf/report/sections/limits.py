@@ -5,7 +5,6 @@ from __future__ import annotations
 from fer_tf.report.document import Block, Items
 from fer_tf.report.facts import Facts, without_duplicates
 from fer_tf.task import SELECTION_SPLIT
-from fer_tf.text import percent
 
 _ALWAYS = (
     "A class says how a face in a picture was labelled, not what the person felt. Expressions differ between "
@@ -29,16 +28,14 @@ def limits(facts: Facts) -> list[Block]:
         )
     if facts.headline_split:
         found = facts.keras[facts.headline_split]
-        low, high = map(percent, found["accuracy_interval"])
         items.append(
-            f"On {found['num_images']:,} images chance alone moves the accuracy between {low} and {high} (95 %, "
-            f"{facts.title(facts.headline_split)}). A smaller difference between two runs means nothing unless they "
-            "are compared image by image."
+            f"On {found['num_images']:,} images ({facts.title(facts.headline_split)}) chance alone moves the accuracy "
+            "within its interval. A smaller difference between two runs means nothing unless they are compared image "
+            "by image."
         )
         if rest := without_duplicates(found):
             items.append(
-                f"{found['num_with_twin']:,} of these images are also in the training data; on the other "
-                f"{rest['num_images']:,} the accuracy is {percent(rest['accuracy'])} instead of "
-                f"{percent(found['accuracy'])}."
+                f"{found['num_with_twin']:,} of these images are also in the training data. They make the accuracy "
+                f"{100 * (found['accuracy'] - rest['accuracy']):+.1f} points different from that of the others."
             )
     return [Items(items)]

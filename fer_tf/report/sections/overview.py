@@ -1,10 +1,10 @@
-"""Section: the data, the model, the machine, and the headline figures."""
+"""Section: the data, the model and the machine."""
 
 from __future__ import annotations
 
-from fer_tf.report.document import Block, Paragraph, Table
+from fer_tf.report.document import Block, Table
 from fer_tf.report.facts import Facts
-from fer_tf.text import duration, network_name, with_interval
+from fer_tf.text import duration, network_name
 
 _MACHINE_TITLES = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
 
@@ -25,17 +25,4 @@ def overview(facts: Facts) -> list[Block]:
         "Devices that shared each step": number if (number := metrics.get("devices", 1)) > 1 else None,
         **{_MACHINE_TITLES.get(key, key): value for key, value in metrics.get("machine", {}).items()},
     }
-    for key, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro-F1")):
-        for split, found in facts.keras.items():
-            rows[f"{name}, {facts.title(split)}"] = with_interval(found, key, "95 % interval ")
-    blocks: list[Block] = []
-    if facts.synthetic:
-        blocks.append(
-            Paragraph(
-                "This run was trained and scored on synthetic faces, which a program drew. Its figures show that the "
-                "software works; they say nothing about photographs of people."
-            )
-        )
-    if not metrics:
-        blocks.append(Paragraph("The run has no metrics: it has not ended, or has not been evaluated."))
-    return [*blocks, Table.from_pairs(rows)]
+    return [Table.from_pairs(rows)]

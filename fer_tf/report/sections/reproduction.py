@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from fer_tf.artifacts import RunDirectory
-from fer_tf.report.document import Block, Code, Paragraph, Table
+from fer_tf.report.document import Block, Code, Folded, Paragraph, Table
 from fer_tf.report.facts import Facts
 
 
@@ -19,7 +19,7 @@ def reproduction(facts: Facts) -> list[Block]:
     if command:
         blocks.append(Code(command))
     else:
-        blocks.append(Paragraph("The command was not recorded; use the settings above and this table."))
+        blocks.append(Paragraph("The command was not recorded; use the settings and the versions below."))
     if facts.data:
         blocks += [
             Paragraph(
@@ -39,12 +39,11 @@ def reproduction(facts: Facts) -> list[Block]:
                 )
             )
     rows = {
-        "seed": facts.config.get("seed"),
         "commit": metrics.get("commit"),
         "data, SHA-256": metrics.get("data", {}).get("sha256") or facts.audit.get("sha256"),
         **metrics.get("versions", {}),
     }
-    blocks.append(Table.from_pairs(rows))
+    blocks.append(Folded("Versions and checksum", [Table.from_pairs(rows)]))
     if not metrics.get("commit"):
         blocks.append(Paragraph("The commit was not recorded."))
     return blocks

@@ -1,4 +1,4 @@
-"""Section: results by phase and by split."""
+"""Section: results by split and by phase."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from fer_tf.text import duration, interval, listed, number, percent, points, spa
 
 
 def results(facts: Facts) -> list[Block]:
-    return [*_training(facts), *_evaluation(facts)]
+    return [*_evaluation(facts), *_training(facts)]
 
 
 def _training(facts: Facts) -> list[Block]:
     if not facts.history:
         return [Paragraph("The run has no history: no epoch has ended.")]
     return [
+        Paragraph("Training by phase:"),
         Table.from_rows([_phase(facts, phase) for phase in sorted({row["phase"] for row in facts.history})]),
         Paragraph(_phases_in_words(facts)),
         Picture(
@@ -69,20 +70,17 @@ def _phases_in_words(facts: Facts) -> str:
     if first and second:
         gain = 100 * (second["val_accuracy"] - first["val_accuracy"])
         text = (
-            f"With the backbone frozen the best accuracy on {selection} is {percent(first['val_accuracy'])}; training "
-            f"all layers {'gained' if gain >= 0 else 'lost'} {abs(gain):.1f} points. "
+            f"On {selection} training all layers {'gained' if gain >= 0 else 'lost'} {abs(gain):.1f} points over the "
+            "frozen backbone. "
         )
     place = facts.history.index(best) + 1
-    text += (
-        f"The best epoch is epoch {best['epoch']:.0f} of phase {best['phase']:.0f}"
-        + (f" (number {place} in the curves)" if place != best["epoch"] else "")
-        + f" with {percent(best['val_accuracy'])} on {selection}."
+    text += f"The best epoch is epoch {best['epoch']:.0f} of phase {best['phase']:.0f}" + (
+        f" (number {place} in the curves)." if place != best["epoch"] else "."
     )
     if "accuracy" in best:
         gap = 100 * (best["accuracy"] - best["val_accuracy"])
         text += (
-            f" Training accuracy was then {percent(best['accuracy'])}, {abs(gap):.1f} points "
-            f"{'above' if gap >= 0 else 'below'} it."
+            f" Training accuracy was then {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} that on {selection}."
         )
     return text
 
@@ -120,13 +118,15 @@ def _evaluation(facts: Facts) -> list[Block]:
         Table.from_rows(rows),
         *(Paragraph(_tta_in_words(facts, split)) for split, found in facts.keras.items() if "tta" in found),
     ]
-    if evaluated := facts.metrics.get("model_evaluate"):
-        rows = [
-            {"split": facts.title(split), "accuracy": percent(found["accuracy"]), "loss": number(found["loss"], ".3f")}
-            for split, found in evaluated.items()
-        ]
+    # Of the other splits it gives the figures above.
+    trained = {split: found for split, found in facts.metrics.get("model_evaluate", {}).items() if split == "train"}
+    rows = [
+        {"split": facts.title(split), "accuracy": percent(found["accuracy"]), "loss": number(found["loss"], ".3f")}
+        for split, found in trained.items()
+    ]
+    if rows:
         blocks += [
-            Paragraph("Figures of Keras's own model.evaluate, also on the training images (without augmentation):"),
+            Paragraph("Keras's own model.evaluate on the training images, without augmentation:"),
             Table.from_rows(rows),
         ]
     if baselines := facts.metrics.get("baselines"):
