@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="a FER-2013 csv (plain, .gz, .xz or .zip), a folder of class folders, or a .npz; "
+        help="a FER-2013 csv (plain, .gz, .xz or .zip), a folder of class folders, Parquet, or a .npz; "
         "the embedded synthetic faces if left out",
     )
     parser.add_argument(

@@ -16,7 +16,7 @@ from fer_tf.data.reading.checks import check_class_names
 from fer_tf.data.reading.crops import check_found, crop_pictures, read_file
 from fer_tf.data.reading.left_out import NUM_NAMED, broken_text, say_left_out
 from fer_tf.data.reading.people import subject_finder
-from fer_tf.data.reading.tree import Found, Parts, walk
+from fer_tf.data.reading.tree import Found, Parts
 from fer_tf.errors import InputError
 from fer_tf.faces.kinds import skipped_kinds
 from fer_tf.faces.policy import CropPolicy
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 def read_folder(
     root: Path,
+    found: Found,
     name: str,
     faces: str | CropPolicy = "auto",
     *,
@@ -39,6 +40,7 @@ def read_folder(
 
     Args:
         root: a folder with a folder for each split and in it one for each class, or with class folders alone.
+        found: what `tree.walk` found in it.
         name: what messages call it.
         faces: how pictures become crops: `auto`, `detect`, `whole`, or a policy that was recorded.
         class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
@@ -51,7 +53,6 @@ def read_folder(
     Raises:
         InputError: if a picture cannot be read, most pictures show no face, or anything else is not as expected.
     """
-    found = walk(root, name)
     layout = arrange(found.pictures)
     _check_splits(layout, name)
     if not layout.rows and not found.broken:

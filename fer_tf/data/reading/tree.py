@@ -17,6 +17,7 @@ from fer_tf.text import shown
 _SYSTEM_FOLDERS = (
     "@eadir", "#recycle", "$recycle.bin", "__macosx", "__pycache__", "lost+found", "system volume information",
 )  # fmt: skip
+PARQUET_SUFFIXES = (".parquet", ".pq")
 _NEVER_READ = ("/proc", "/sys", "/dev")  # a file there may be endless, or a device
 _MAX_DEPTH = 20  # folders below one another
 _MAX_ENTRIES = 4 * MAX_ROWS  # files and folders of a tree
@@ -30,12 +31,14 @@ class Found:
 
     Attributes:
         pictures: parts of the path of each file that claims to be a picture.
+        parquet: parts of the path of each file that is named as Parquet.
         folders: parts of the path of each folder.
         others: relative paths of other files inside folders; those beside the folders are not counted.
         broken: relative path -> reason, of what is no regular file.
     """
 
     pictures: list[Parts] = dataclasses.field(default_factory=list)
+    parquet: list[Parts] = dataclasses.field(default_factory=list)
     folders: list[Parts] = dataclasses.field(default_factory=list)
     others: list[str] = dataclasses.field(default_factory=list)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -68,6 +71,8 @@ def walk(root: Path, name: str) -> Found:
                 waiting.append(path)
             elif problem := file_problem(entry.path):
                 found.broken["/".join(path)] = problem
+            elif entry.name.lower().endswith(PARQUET_SUFFIXES):
+                found.parquet.append(path)
             elif is_meant_as_picture(entry):
                 found.pictures.append(path)
             elif parts:
