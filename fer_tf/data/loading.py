@@ -53,6 +53,9 @@ def load_dataset(
       names as they are. Emotions alone have FER-2013's order, with contempt as the eighth; any other mixture is sorted.
       Folders below a class belong to it. If there is no validation folder, the files of `test/` that are named
       `PublicTest*` are validation.
+    - A csv of paths and labels (path,label[,split][,subject]), one picture a row. Paths start at the csv's folder; they
+      may be absolute or lead out of it. Labels follow the rules for names of class folders. Without a column of splits
+      they are cut, as those of class folders are.
     - Parquet as the Hugging Face Hub publishes sets of pictures (extra `parquet`): a file, or a folder of files whose
       names or folders tell the splits (`data/train-00000-of-00002.parquet`). Pictures are a struct of bytes and path,
       or bytes alone; labels are numbers that the schema names (`ClassLabel`), or text. A column of splits comes before
@@ -68,11 +71,11 @@ def load_dataset(
         path: a file or a folder; a `datasets.Dataset` or `DatasetDict`; None for the synthetic faces.
         classes: the classes to keep, in any spelling, renumbered in this order; all if None.
         limit: largest number of images of each split, drawn at random with the classes in their proportions; 0 for all.
-        faces: how the pictures of a folder become crops. `whole` takes each picture as a crop. `detect` takes the
-            largest, most central face of each picture of more than 64 pixels, and leaves out pictures without a face.
-            `auto` decides once for the whole folder, by a sample of 200 pictures: `whole` if none has more than 64
-            pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A recorded policy
-            is used as it is.
+        faces: how the pictures of a folder or a table of paths become crops. `whole` takes each picture as a crop.
+            `detect` takes the largest, most central face of each picture of more than 64 pixels, and leaves out
+            pictures without a face. `auto` decides once for all, by a sample of 200 pictures: `whole` if none has more
+            than 64 pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A
+            recorded policy is used as it is.
         seed: of the random draws of a validation split and of `limit`.
         validation_fraction: part of each class's training rows that becomes validation, and of class folders without
             splits also the part that becomes test, in (0, 1).
@@ -90,7 +93,7 @@ def load_dataset(
     Returns:
         The faces, as pixel strings (csv and synthetic faces) or uint8 images (n, 48, 48), in the order of the file or
         of the sorted relative paths. `sha256` is the digest of the file's bytes, or of the folder's sorted paths and
-        bytes.
+        bytes, or of both for a table of paths.
 
     Raises:
         InputError: if an argument is out of range, or anything about the data is not as expected.

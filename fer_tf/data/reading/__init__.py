@@ -1,4 +1,4 @@
-"""Readers of data sets, one module a format: `tables` (csv), `folders`, `parquet`, `hub` and `npz`.
+"""Readers of data sets, one module a format: `tables` (of pixels), `path_tables`, `folders`, `parquet`, `hub`, `npz`.
 
 To add a format, write a module here with a function that takes the path and its name in messages and returns a
 `Dataset`. It trusts nothing: it checks sizes before it reads (`checks`), writes nothing to disk, and raises one
@@ -21,7 +21,9 @@ from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading import archives
 from fer_tf.data.reading.folders import arrange, read_folder
 from fer_tf.data.reading.npz import read_npz
-from fer_tf.data.reading.tables import read_csv
+from fer_tf.data.reading.path_tables import read_path_table
+from fer_tf.data.reading.rows import Table
+from fer_tf.data.reading.tables import read_pixel_table
 from fer_tf.data.reading.tree import Found, Parts, walk
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
@@ -52,7 +54,7 @@ def read(
     Args:
         path: a file or a folder.
         name: what messages call it.
-        faces: how the pictures of a folder become crops; the other formats hold crops.
+        faces: how the pictures of a folder or of a table of paths become crops; the other formats hold crops.
         class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
         subjects: tells which person a picture shows, as for `load_dataset`.
         skip_broken: True to go on without pictures and rows that cannot be read.
@@ -88,13 +90,16 @@ def read(
             if any(member.endswith(".npy") for member in archive.namelist()):
                 dataset = read_npz(archive, name)
             else:
-                dataset = read_csv(archives.zip_chunks(archive, name), name, **options)
+                dataset = _read_table(archives.zip_chunks(archive, name), None, name, faces, options)
     else:
         open_chunks = _unpacked(path, name, start)
         chunks = open_chunks()
         head = next(chunks, b"")
-        chunks = archives.tar_chunks(open_chunks, name) if archives.is_tar(head) else itertools.chain([head], chunks)
-        dataset = read_csv(chunks, name, **options)
+        is_tar = archives.is_tar(head)
+        chunks = archives.tar_chunks(open_chunks, name) if is_tar else itertools.chain([head], chunks)
+        dataset = _read_table(chunks, None if is_tar else path.parent, name, faces, options)
+    if dataset.sha256:  # of the pictures that a table names
+        sha256 = hashlib.sha256(f"{sha256}{dataset.sha256}".encode()).hexdigest()
     return dataclasses.replace(dataset, sha256=sha256)
 
 
@@ -148,6 +153,18 @@ def _is_parquet(root: Path, found: Found, name: str) -> bool:
         f"{name}: {quantity(len(held), 'Parquet file')} with pictures and {quantity(len(found.pictures), 'picture')} "
         f"in folders; give one of the two, such as {name}/{folder}"
     )
+
+
+def _read_table(
+    chunks: Iterator[bytes], root: Path | None, name: str, faces: str | CropPolicy, options: dict[str, Any]
+) -> Dataset:
+    """Read a table of pixels, or of paths that start at the folder `root`; None inside an archive."""
+    table = Table(chunks, name)
+    if table.columns.path is None:
+        return read_pixel_table(table, name, **options)
+    if root is None:
+        raise InputError(f"{name}: a table of paths inside an archive; unpack it and give the table")
+    return read_path_table(table, root, name, faces, **options)
 
 
 def _unpacked(path: Path, name: str, start: bytes) -> Callable[[], Iterator[bytes]]:

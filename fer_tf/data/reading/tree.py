@@ -100,7 +100,11 @@ def file_problem(path: str | os.PathLike[str]) -> str | None:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         is_link = os.path.islink(path)
-        return "a symbolic link to nothing; fetch its target, or remove it" if is_link else "no such file; add it"
+        return (
+            "a symbolic link to nothing; fetch its target, or remove it"
+            if is_link
+            else "no such file; mend its path, or add it"
+        )
     except OSError as error:
         looped = "that leads to itself" if error.errno == errno.ELOOP else f"({error.strerror})"
         return f"a symbolic link {looped}; remove it" if os.path.islink(path) else _unreadable(error)
@@ -119,13 +123,13 @@ def listed_file_problem(root: Path, relative: str) -> str | None:
         root: the folder of the table, from which relative paths start.
         relative: as the table has it; it may be absolute, and lead out of the folder.
     """
-    if "\0" in relative:
-        return "no path; mend it"
     if problem := file_problem(root / relative):
         return problem
-    real = os.path.realpath(root / relative)  # folders on the way may be links
-    if _is_never_read(real) and not real.startswith(os.path.realpath(root) + os.sep):
-        return "a path into /proc, /sys or /dev; remove it"
+    real_root = os.path.realpath(root)
+    lexical = os.path.normpath(os.path.join(real_root, relative))
+    for path in (lexical, os.path.realpath(root / relative)):  # folders on the way may be links
+        if _is_never_read(path) and not path.startswith(real_root + os.sep):  # the table itself may be in /dev/shm
+            return "a path into /proc, /sys or /dev; remove it"
     return None
 
 
