@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
 from fer_tf.install import install_hint
 from fer_tf.task import SPLITS, split_title
-from fer_tf.text import listed, printable, quantity
+from fer_tf.text import duration, listed, printable, quantity
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256  # images between two looks at the clock; a multiple of the batch of a Keras model
 _PROGRESS_SECONDS = 2.0
+_clock = time.monotonic
 
 
 def evaluate(
@@ -169,44 +170,50 @@ def left_out_text() -> str:
     )
 
 
-def predict_with_progress(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+class Progress:
+    """Logs every two seconds at most how much is done, how fast it goes, and how long the rest takes.
+
+    What ends sooner logs nothing.
+    """
+
+    def __init__(self, total: int, things: str = "images") -> None:
+        """Start the clock.
+
+        Args:
+            total: number of things to do.
+            things: what they are.
+        """
+        self._total, self._things, self._done = total, things, 0
+        self._said = self._started = _clock()
+
+    def add(self, count: int) -> None:
+        """Count things that were just done."""
+        self._done += count
+        now = _clock()
+        if now - self._said > _PROGRESS_SECONDS:
+            self._said, rate = now, self._done / (now - self._started)
+            done, total = f"{self._done:,}", f"{self._total:,}"
+            left = duration((self._total - self._done) / rate)
+            logger.info("scored %s of %s %s, %.0f/s, %s left", done, total, self._things, rate, left)
+
+
+def predict_with_progress(predictor: Predictor, images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
     """Return the probabilities of grey crops; what takes over two seconds logs how far it is.
 
     Args:
         predictor: the opened model.
         images: uint8 (n, 48, 48).
+        progress: of the task that these images are a part of.
 
     Returns:
         float32 (n, classes).
     """
-    said = started = time.monotonic()
+    progress = progress or Progress(len(images))
     parts = []
     for start in range(0, len(images), _CHUNK):
         parts.append(predictor.predict(images[start : start + _CHUNK]))
-        now, done = time.monotonic(), min(start + _CHUNK, len(images))
-        if now - said > _PROGRESS_SECONDS:
-            said, rate = now, done / (now - started)
-            left = (len(images) - done) / rate
-            logger.info("scored %s of %s images, %.0f/s, %.0f s left", f"{done:,}", f"{len(images):,}", rate, left)
+        progress.add(len(parts[-1]))
     return np.concatenate(parts) if parts else predictor.predict(images)
-
-
-def every_few_seconds(words: str) -> Callable[[int, int], None]:
-    """Return a function that logs the number of things done and of all, every two seconds at most.
-
-    Args:
-        words: with two places for the numbers, such as `%s of %s corruptions`.
-    """
-    said = time.monotonic()
-
-    def say(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if now - said > _PROGRESS_SECONDS:
-            said = now
-            logger.info(words, f"{done:,}", f"{total:,}")
-
-    return say
 
 
 def score_model(

@@ -184,10 +184,11 @@ def test_a_lone_model_gets_the_cut_of_its_training(tmp_path, opened):
     assert read_json(output)["splits"]["validation"]["num_images"] == 3
 
 
-def test_missing_test_split_is_said_once(tmp_path, capsys, opened):
+def test_missing_test_split_is_said_once(tmp_path, capsys, caplog, opened):
     run = make_run(tmp_path, make_dataset(("train", "validation")))
+    caplog.clear()
     assert main(["--run", str(run.path)]) == 0
-    assert capsys.readouterr().out.count("no test split") == 1
+    assert (capsys.readouterr().out + caplog.text).count("no test split") == 1
     assert "no test split" in failure(capsys, "--run", run.path, "--split", "test")
 
 

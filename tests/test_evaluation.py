@@ -231,8 +231,9 @@ class TestCalibration:
             "  negative log-likelihood  1.0000 -> 1.1000\n"
             "Not passed: the likelihood is worse (negative log-likelihood over both halves 1.0000 before, 1.0250 "
             "after).\n"
-            "What it means: even on images like these a score is no exact share of right answers: off by 2.0 points on "
-            "average in the worse half.\n"
+            "What it means: on images like these a score can be read as a share: of those with a score near 0.7 about "
+            "70 % are right (off by 2.0 points on average in the worse half, which chance explains); the temperature "
+            "does not make the scores better.\n"
         )
 
     def test_a_check_that_passed_says_what_a_score_means(self):
@@ -249,6 +250,8 @@ class TestCalibration:
         assert evaluation.calibration_verdict({"halves": [check["halves"][0], half], "passed": False}) == (
             "Not passed: the calibration error of half 2 lies above its band."
         )
+        text = evaluation.format_calibration({"halves": [check["halves"][0], half], "passed": False})
+        assert "a score is no exact share of right answers: off by 50.0 points on average in the worse half" in text
 
 
 class TestCompare:

@@ -4,11 +4,13 @@ import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fer_tf import evaluation, scoring
+from fer_tf.commands import evaluate
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.report import plots
@@ -81,20 +83,40 @@ def test_the_figures_carry_it_and_the_plot_shows_it():
         {**found, "score_for_90": None, "share_for_90": None}).axes[0].get_legend().get_texts())  # fmt: skip
 
 
-def test_what_takes_long_says_how_far_it_is(monkeypatch, caplog):
-    class Slow:
-        def predict(self, images):
-            return np.full((len(images), 2), 0.5, np.float32)
+class Slow:
+    """A model that needs a second for 256 images, by a clock of its own."""
 
-    images = np.zeros((700, 48, 48), np.uint8)
+    seconds = 0.0
+
+    def predict(self, images):
+        self.seconds += len(images) / 256
+        return np.full((len(images), 2), 0.5, np.float32)
+
+
+def test_what_takes_over_two_seconds_says_how_far_it_is(monkeypatch, caplog):
+    slow = Slow()
+    monkeypatch.setattr(scoring, "_clock", lambda: slow.seconds)
+    images = np.zeros((2560, 48, 48), np.uint8)
     with caplog.at_level(logging.INFO, "fer_tf"):
-        assert scoring.predict_with_progress(Slow(), images).shape == (700, 2) and not caplog.messages
-        monkeypatch.setattr(scoring, "_PROGRESS_SECONDS", -1.0)
-        scoring.predict_with_progress(Slow(), images)
-    assert [message.split(" images")[0] for message in caplog.messages] == [
-        "scored 256 of 700", "scored 512 of 700", "scored 700 of 700",
-    ]  # fmt: skip
-    assert scoring.predict_with_progress(Slow(), images[:0]).shape == (0, 2)
+        assert scoring.predict_with_progress(slow, images[:512]).shape == (512, 2) and not caplog.messages
+        scoring.predict_with_progress(slow, images)
+    assert caplog.messages == [
+        "scored 768 of 2,560 images, 256/s, 7 s left",
+        "scored 1,536 of 2,560 images, 256/s, 4 s left",
+        "scored 2,304 of 2,560 images, 256/s, 1 s left",
+    ]
+    assert scoring.predict_with_progress(slow, images[:0]).shape == (0, 2)
+
+
+def test_corruptions_of_two_models_share_one_progress(monkeypatch, caplog):
+    slow = Slow()
+    monkeypatch.setattr(scoring, "_clock", lambda: slow.seconds)
+    part = Dataset(np.array([0, 1] * 32), np.repeat("test", 64), ("a", "b"), images=np.zeros((64, 48, 48), np.uint8))
+    with caplog.at_level(logging.INFO, "fer_tf"):
+        evaluate._corruptions(slow, slow, part, Path("a.tflite"), Path("b.tflite"))
+    # 122 copies of 64 images take 30.5 s.
+    assert len(caplog.messages) == 13
+    assert caplog.messages[0] == "scored 576 of 7,808 corrupted images, 256/s, 28 s left"
 
 
 def _evaluate_in_the_light_install(tmp_path, *arguments):

@@ -8,6 +8,8 @@ Without --split every split but train is scored.
 from __future__ import annotations
 
 import argparse
+import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,15 @@ from fer_tf.cli import run_command
 from fer_tf.commands.common import add_reading_arguments, parse_classes, reading_arguments
 from fer_tf.errors import InputError
 from fer_tf.install import install_hint
+from fer_tf.text import listed
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fer_tf.data.dataset import Dataset
     from fer_tf.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 _SPLITS = ("validation", "test", "train")
 
@@ -100,12 +105,13 @@ def run(args: argparse.Namespace) -> int:
     splits = args.split or [split for split in ("validation", "test") if data.has(split)] or ["train"]
     matched = scoring.match_classes(data, metadata["class_names"], args.classes, splits=splits)
     data = matched.dataset
-    splits = args.split or [split for split in splits if data.has(split)] or splits
+    emptied = [] if args.split else [split for split in splits if not data.has(split)]
+    if emptied and len(emptied) < len(splits):
+        splits = [split for split in splits if split not in emptied]
+        print(f"No image of these classes in {listed(emptied)}: skipped.\n")
     if text := matched.text():
         print(text + "\n")
     parts = {split: data.take(split).decoded() for split in splits}
-    if not args.split and not data.has("test"):
-        print(f"{data.source or 'The data'} has no test split: skipped.\n")
 
     own = directory if directory and path.parent.resolve() == directory.path.resolve() else None
     bundle = own if own and own.is_bundle else None
@@ -117,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     section = scoring.metrics_section(metrics, path)
 
     if ".keras" in (path.suffix, other_path.suffix if other_path else ""):
+        logger.info("starting Keras")
         start_keras()
     predictor = open_model(path)
     other = open_model(other_path) if other_path else None
@@ -206,16 +213,14 @@ def _corruptions(
     predictor: Predictor, other: Predictor | None, part: Dataset, path: Path, other_path: Path | None
 ) -> dict[str, Any]:
     from fer_tf.evaluation import format_corruptions, measure_corruptions
-    from fer_tf.scoring import every_few_seconds
+    from fer_tf.evaluation.robustness import NUM_COPIES
+    from fer_tf.scoring import Progress, predict_with_progress
 
     assert part.images is not None
-    result = measure_corruptions(
-        predictor.predict,
-        part.images,
-        part.labels,
-        against=other.predict if other else None,
-        on_progress=every_few_seconds("%s of %s corruptions"),
-    )
+    models = [predictor, other] if other else [predictor]
+    progress = Progress(len(models) * NUM_COPIES * len(part), "corrupted images")
+    predict, *against = (functools.partial(predict_with_progress, model, progress=progress) for model in models)
+    result = measure_corruptions(predict, part.images, part.labels, against=against[0] if against else None)
     print(format_corruptions(result, path.name, other_path.name if other_path else ""))
     return result
 

@@ -1,8 +1,12 @@
-"""Corruptions of face crops, and the accuracy of a model under them; NumPy and Pillow only, for the light install."""
+"""Corruptions of face crops and photographs, and the accuracy of a model under them.
+
+NumPy and Pillow only, for the light install.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +15,11 @@ from PIL import Image, ImageFilter
 
 from fer_tf.errors import InputError
 from fer_tf.evaluation.checks import NUM_RESAMPLES, checked, percentile_interval
+from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import interval, percent, points_with_interval
 
 NUM_STRENGTHS = 5
+NUM_COPIES = 1 + 12 * NUM_STRENGTHS  # of an image: the clean one, and one of each kind and strength
 # The five strengths of each kind. The kinds are those of Hendrycks & Dietterich (2019, arXiv 1903.12261) that a camera
 # causes, and covered eyes (dark glasses) and mouths (masks). The strengths are chosen for 48x48 crops.
 STRENGTHS: dict[str, tuple[float, ...]] = {
@@ -31,24 +37,28 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "mouth covered": (6, 9, 12, 15, 18),  # likewise
 }
 _EYES_ROW, _MOUTH_ROW = 17, 38  # centres of the bars, of 48 rows: the darkest rows of PublicTest's mean face
-_BAR_COLUMNS = slice(4, 44)
-_MOST_TURN_MARGIN = 12  # pixels around a 48-pixel crop that a turn by 45 degrees brings into sight
+_BAR_COLUMNS = 4, 44
 
 
-def corrupt(images: np.ndarray, kind: str, strength: int, *, seed: int = 0) -> np.ndarray:
-    """Return corrupted copies of face crops; the same arguments give the same copies.
+def corrupt(
+    images: np.ndarray, kind: str, strength: int, *, seed: int = 0, face_side: float = IMAGE_SIZE
+) -> np.ndarray:
+    """Return corrupted copies of face crops, or of photographs with a face in the middle.
 
-    Pixels from beyond the crop repeat its edge. The bars over the eyes and the mouth lie at fixed rows and have the
-    image's mean grey.
+    The same arguments give the same copies. Pixels from beyond the image repeat its edge. The bars over the eyes and
+    the mouth lie at fixed rows of the face and have the image's mean colour. In a photograph every size in `STRENGTHS`
+    grows with the face, the grain of the noise too; JPEG alone works on the photograph's own pixels.
 
     Args:
-        images: uint8 (n, 48, 48), grey.
+        images: uint8 (n, 48, 48), grey crops; or uint8 photographs of one size, grey (n, height, width) or RGB (n,
+            height, width, 3).
         kind: a key of `STRENGTHS`.
         strength: 1 to 5.
         seed: of the noise and of the directions of turns, shifts and motion.
+        face_side: side of the square in the middle of the image that the face fills, pixels.
 
     Returns:
-        uint8 (n, 48, 48).
+        uint8, of the shape of `images`.
 
     Raises:
         InputError: for an unknown kind or strength, or another array.
@@ -62,19 +72,20 @@ def corrupt(images: np.ndarray, kind: str, strength: int, *, seed: int = 0) -> n
         raise InputError(f"unknown corruption {kind!r}: expected one of {', '.join(STRENGTHS)}")
     if strength not in range(1, NUM_STRENGTHS + 1):
         raise InputError(f"strength {strength!r} of {kind}: expected a whole number from 1 to {NUM_STRENGTHS}")
-    if images.dtype != np.uint8 or images.ndim != 3:
-        raise InputError(f"images are {images.dtype} {images.shape}: expected uint8 (n, 48, 48)")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+        raise InputError(f"images are {images.dtype} {images.shape}: expected uint8 (n, 48, 48) or (n, h, w, 3)")
     if not len(images):
         return images.copy()
     value = STRENGTHS[kind][strength - 1]
+    unit = face_side / IMAGE_SIZE
     rng = np.random.default_rng((seed, list(STRENGTHS).index(kind), strength))
-    means = images.mean(axis=(1, 2), dtype=np.float64)[:, None, None]
+    means = images.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
     if kind == "blur":
-        return _each(images, lambda image: image.filter(ImageFilter.GaussianBlur(value)))
+        return _each(images, lambda image: image.filter(ImageFilter.GaussianBlur(value * unit)))
     if kind == "motion blur":
-        return _motion_blur(images, int(value), rng)
+        return _motion_blur(images, round(value * unit), rng)
     if kind == "noise":
-        return _as_pixels(images + 255 * value * rng.standard_normal(images.shape))
+        return _as_pixels(images + 255 * value * _grains(images.shape, unit, rng))
     if kind == "JPEG":
         return _each(images, lambda image: _through_jpeg(image, int(value)))
     if kind == "dark":
@@ -84,15 +95,20 @@ def corrupt(images: np.ndarray, kind: str, strength: int, *, seed: int = 0) -> n
     if kind == "low contrast":
         return _as_pixels(means + value * (images - means))
     if kind == "low resolution":
-        return _each(images, lambda image: _through_size(image, int(value)))
+        return _each(images, lambda image: _through_size(image, value / face_side))
     if kind == "rotation":
         return _turned(images, value * rng.choice((-1, 1), len(images)))
     if kind == "shift":
-        directions = rng.integers(0, 8, len(images))
-        return np.stack([_shifted(image, int(value), way) for image, way in zip(images, directions, strict=True)])
-    row = (_EYES_ROW if kind == "eyes covered" else _MOUTH_ROW) - int(value) // 2
+        directions, distance = rng.integers(0, 8, len(images)), round(value * unit)
+        return np.stack([_shifted(image, distance, way) for image, way in zip(images, directions, strict=True)])
+    top = (_EYES_ROW if kind == "eyes covered" else _MOUTH_ROW) - int(value) // 2
+    first_row, first_column = ((side - face_side) / 2 for side in images.shape[1:3])
+    rows, columns = (
+        slice(*(round(start + unit * place) for place in places))
+        for start, places in ((first_row, (top, top + int(value))), (first_column, _BAR_COLUMNS))
+    )
     covered = images.copy()
-    covered[:, row : row + int(value), _BAR_COLUMNS] = np.rint(means)
+    covered[:, rows, columns] = np.rint(means)
     return covered
 
 
@@ -103,7 +119,6 @@ def measure_corruptions(
     *,
     seed: int = 0,
     against: Callable[[np.ndarray], np.ndarray] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Measure the accuracy of a model on every kind and strength of corruption.
 
@@ -113,7 +128,6 @@ def measure_corruptions(
         labels: int (n,), in [0, C).
         seed: of the corruptions and of the bootstrap.
         against: a second model, which gets the same corrupted images.
-        on_progress: called with the numbers of corruptions done and of all.
 
     Returns:
         `num_images`; `clean` (accuracy without corruption); `kinds`: for each kind its five `accuracies` and their
@@ -123,26 +137,34 @@ def measure_corruptions(
         two losses, negative where the first model loses less), both from a paired bootstrap.
     """
     models = [predict] if against is None else [predict, against]
-    clean = [_right(model, images, labels) for model in models]
+    clean = np.stack([right_answers(model, images, labels) for model in models])
     right = np.zeros((len(models), len(STRENGTHS), NUM_STRENGTHS, len(labels)), bool)
-    total = len(STRENGTHS) * NUM_STRENGTHS
-    for row, kind in enumerate(STRENGTHS):
-        for column in range(NUM_STRENGTHS):
-            corrupted = corrupt(images, kind, column + 1, seed=seed)
-            for place, model in enumerate(models):
-                right[place, row, column] = _right(model, corrupted, labels)
-            if on_progress:
-                on_progress(row * NUM_STRENGTHS + column + 1, total)
+    for row, column in np.ndindex(right.shape[1:3]):
+        corrupted = corrupt(images, list(STRENGTHS)[row], column + 1, seed=seed)
+        for place, model in enumerate(models):
+            right[place, row, column] = right_answers(model, corrupted, labels)
+    return summarize(clean, right, seed=seed)
+
+
+def summarize(clean: np.ndarray, right: np.ndarray, *, seed: int) -> dict[str, Any]:
+    """Return the figures of `measure_corruptions` from right and wrong answers.
+
+    Args:
+        clean: 0 or 1 for each model and image, (1 or 2, n): right without corruption.
+        right: bool (1 or 2, kinds, strengths, n): right on each kind and strength of `STRENGTHS`.
+        seed: of the bootstrap.
+    """
     # Resample images, not pairs of an image and a corruption: an image's corrupted copies are not independent.
-    drawn = np.random.default_rng(seed).integers(0, len(labels), (NUM_RESAMPLES, len(labels)))
-    means = [part.mean(axis=(0, 1)) for part in right]  # share of its corrupted copies that is right, of each image
+    num_images = clean.shape[1]
+    drawn = np.random.default_rng(seed).integers(0, num_images, (NUM_RESAMPLES, num_images))
+    means = right.mean(axis=(1, 2))  # share of its corrupted copies that is right, of each model and image
     found = []
     for place, part in enumerate(right):
         accuracies = part.mean(axis=2)
         lost = clean[place] - means[place]
         found.append(
             {
-                "num_images": len(labels),
+                "num_images": num_images,
                 "clean": float(clean[place].mean()),
                 "kinds": {
                     kind: {"accuracies": [float(value) for value in row], "mean": float(row.mean())}
@@ -155,7 +177,7 @@ def measure_corruptions(
             }
         )
     result = found[0]
-    if against is not None:
+    if len(found) == 2:
         gap = means[0] - means[1]
         lost_gap = (clean[0] - means[0]) - (clean[1] - means[1])
         result |= {
@@ -213,8 +235,14 @@ def _table(result: Mapping[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
-def _right(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 where the model is right and 0 elsewhere: float64 (n,)."""
+def right_answers(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return 1 where the model is right and 0 elsewhere: float64 (n,).
+
+    Args:
+        predict: takes uint8 (n, 48, 48), returns probabilities (n, C).
+        images: uint8 (n, 48, 48).
+        labels: int (n,), in [0, C).
+    """
     labels, probabilities = checked(labels, predict(images), None)
     return (probabilities.argmax(axis=1) == labels).astype(np.float64)
 
@@ -233,20 +261,31 @@ def _through_jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer)
 
 
-def _through_size(image: Image.Image, side: int) -> Image.Image:
-    small = image.resize((side, side), Image.Resampling.BOX)
+def _through_size(image: Image.Image, factor: float) -> Image.Image:
+    small = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BOX)
     return small.resize(image.size, Image.Resampling.BILINEAR)
 
 
+def _grains(shape: tuple[int, ...], unit: float, rng: np.random.Generator) -> np.ndarray:
+    """Standard normal noise, the same in all colours, in square grains of `unit` pixels."""
+    rows, columns = ((np.arange(side) / unit).astype(int) for side in shape[1:3])
+    grains = rng.standard_normal((shape[0], rows[-1] + 1, columns[-1] + 1))[:, rows][:, :, columns]
+    return grains.reshape(shape[:3] + (1,) * (len(shape) - 3))
+
+
 def _turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    margin = _MOST_TURN_MARGIN
-    height, width = images.shape[1:]
-    padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin)), mode="edge")
+    height, width = images.shape[1:3]
+    margin = math.ceil((math.hypot(height, width) - min(height, width)) / 2)  # what the corners bring into sight
     turned = [
-        np.asarray(Image.fromarray(image).rotate(float(angle), Image.Resampling.BILINEAR))
-        for image, angle in zip(padded, degrees, strict=True)
+        np.asarray(Image.fromarray(_padded(image, margin)).rotate(float(angle), Image.Resampling.BILINEAR))
+        for image, angle in zip(images, degrees, strict=True)
     ]
     return np.stack(turned)[:, margin : margin + height, margin : margin + width]
+
+
+def _padded(image: np.ndarray, margin: int) -> np.ndarray:
+    """Repeat the edge of an image, (height, width) or (height, width, 3)."""
+    return np.pad(image, ((margin, margin), (margin, margin), (0, 0))[: image.ndim], mode="edge")
 
 
 def _step(way: int) -> tuple[int, int]:
@@ -256,8 +295,8 @@ def _step(way: int) -> tuple[int, int]:
 
 def _shifted(image: np.ndarray, distance: int, way: int) -> np.ndarray:
     rows, columns = (distance * step for step in _step(way))
-    height, width = image.shape
-    padded = np.pad(image, distance, mode="edge")
+    height, width = image.shape[:2]
+    padded = _padded(image, distance)
     top, left = distance - rows, distance - columns
     return padded[top : top + height, left : left + width]
 

@@ -49,7 +49,7 @@ def format_summary(result: dict[str, Any]) -> str:
         f"macro-F1           {result['macro_f1']:.4f}  95 % interval {interval(result['macro_f1_interval'], '.4f')}",
         f"balanced accuracy  {result['balanced_accuracy']:.4f}",
         f"top-2 accuracy     {result['top2_accuracy']:.4f}",
-        f"macro ROC-AUC      {number(result['roc_auc_macro'], '.4f')}",
+        *([f"macro ROC-AUC      {number(result['roc_auc_macro'], '.4f')}"] if _has_roc_auc(result) else []),
         f"loss               {result['loss']:.4f}  cross-entropy",
         f"Brier score        {calibration['brier']:.4f}",
         f"calibration error  {calibration['ece']:.4f}  {calibration['num_bins']} bins;"
@@ -114,23 +114,35 @@ def format_calibration(check: dict[str, Any]) -> str:
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
     error = f"{100 * max(half['ece_after'] for half in check['halves']):.1f} points"
-    meaning = (
-        "on images like these a score can be read as a share: of those with a score near 0.7 about 70 % are right "
-        f"(off by {error} on average in the worse half, which chance explains)"
-        if check["passed"]
-        else f"even on images like these a score is no exact share of right answers: off by {error} on average in the "
-        "worse half"
-    )
+    if all(half["inside_band"] for half in check["halves"]):
+        meaning = (
+            "on images like these a score can be read as a share: of those with a score near 0.7 about 70 % are right "
+            f"(off by {error} on average in the worse half, which chance explains)"
+        )
+        if not check["passed"]:
+            meaning += "; the temperature does not make the scores better"
+    else:
+        meaning = (
+            f"even on images like these a score is no exact share of right answers: off by {error} on average in the "
+            "worse half, more than chance explains"
+        )
     return "\n".join([*lines, calibration_verdict(check), f"What it means: {meaning}."]) + "\n"
+
+
+def _has_roc_auc(result: dict[str, Any]) -> bool:
+    """True if scikit-learn was there to compute it."""
+    return any(row["roc_auc"] is not None for row in result["per_class"])
 
 
 def _class_table(result: dict[str, Any]) -> str:
     width = max(len(row["name"]) for row in result["per_class"])
-    lines = [f"{'':<{width}}  precision  recall      F1  ROC-AUC  support"]
+    has_roc_auc = _has_roc_auc(result)
+    lines = [f"{'':<{width}}  precision  recall      F1{'  ROC-AUC' if has_roc_auc else ''}  support"]
     for row in result["per_class"]:
+        roc_auc = f"  {number(row['roc_auc'], '.3f'):>7}" if has_roc_auc else ""
         lines.append(
-            f"{row['name']:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}"
-            f"  {number(row['roc_auc'], '.3f'):>7}  {row['support']:7d}"
+            f"{row['name']:<{width}}  {row['precision']:9.3f}  {row['recall']:6.3f}  {row['f1']:6.3f}{roc_auc}"
+            f"  {row['support']:7d}"
         )
     return "\n".join(lines)
 
