@@ -25,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 with atheris.instrument_imports(include=["fer_tf"]):
     from fer_tf import artifacts, config, faces, recipes
     from fer_tf.data.loading import load_dataset
-    from fer_tf.data.reading.tables import SPLIT_OF_USAGE
     from fer_tf.errors import InputError
     from fer_tf.faces import kinds, pictures
 
@@ -33,6 +32,7 @@ import numpy as np
 from PIL import Image
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fer-fuzz-"))
+_USAGES = (b"Training", b"PublicTest", b"PrivateTest")
 _LONGEST_LINE = 2000  # characters of a message
 
 
@@ -156,7 +156,7 @@ _SOUND = (_PNG, *(_picture(format, (48, 48), "L") for format in ("JPEG", "GIF", 
 
 def _seeds(target: str) -> list[bytes]:
     row = b"3," + b" ".join([b"7"] * 2304)
-    table = b"emotion,pixels,Usage\n" + b"".join(row + b"," + use + b"\n" for use in SPLIT_OF_USAGE)
+    table = b"emotion,pixels,Usage\n" + b"".join(row + b"," + use + b"\n" for use in _USAGES)
     if target == "csv":
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

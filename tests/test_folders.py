@@ -407,9 +407,9 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
 
 def test_explore_says_that_class_folders_name_no_splits(tmp_path, capsys):
     assert explore.main(["--data", str(write_faces(tmp_path / "d", "happy", "sad"))]) == 0
-    assert "read: class folders without splits (train cuts validation and test from them)" in capsys.readouterr().out
+    assert "read: pictures without splits (train cuts validation and test from them)" in capsys.readouterr().out
 
 
-def test_what_was_cut_is_said_to_come_from_the_class_folders(tmp_path):
+def test_what_was_cut_is_said_to_come_from_several_folders(tmp_path):
     dataset = load_dataset(write_faces(tmp_path / "d", "happy", "sad"))
-    assert "  read: the class folders\n" in audit_text(audit(dataset))
+    assert "  read: pictures of several folders\n" in audit_text(audit(dataset))

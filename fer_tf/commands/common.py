@@ -60,8 +60,8 @@ def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
         "--faces",
         choices=("auto", "detect", "whole"),
         default="auto",
-        help="a folder's pictures: whole: each is a crop of one face; detect: take the largest, most central face of "
-        "each; auto: decide once for the folder (%(default)s)",
+        help="pictures of a folder or a table of paths: whole: each is a crop of one face; detect: take the largest, "
+        "most central face of each; auto: decide once for all (%(default)s)",
     )
     parser.add_argument(
         "--class-names",

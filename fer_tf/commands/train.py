@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.usage = "%(prog)s [--data PATH] [--recipe NAME] [--run DIR] [flags and settings below]"
     data = parser.add_argument_group("data")
-    data.add_argument("--data", metavar="PATH", help="csv, npz or folder; without it the embedded synthetic faces")
+    data.add_argument(
+        "--data", metavar="PATH", help="csv, Parquet, npz or folder; without it the embedded synthetic faces"
+    )
     data.add_argument("--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, in this order")
     add_reading_arguments(data)
     data.add_argument("--limit", type=int, default=0, metavar="N", help="use at most N images of each split")

@@ -147,7 +147,10 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
 def _folder_of(files: np.ndarray) -> str:
     """Return the folder that all files of a split share, empty if they share none."""
-    folder = posixpath.commonpath([posixpath.dirname(file) for file in files])
+    folders = {posixpath.dirname(file) for file in files}
+    if len({posixpath.isabs(folder) for folder in folders}) > 1:  # in a table of paths
+        return ""
+    folder = posixpath.commonpath(folders) if folders != {""} else "."
     return f"{folder}/" if folder else ""
 
 
@@ -159,13 +162,13 @@ def read_text(read: dict[str, Any]) -> list[str]:
     """
     lines = []
     if read.get("from"):
-        places = [f"{split} from {folder or 'the class folders'}" for split, folder in read["from"].items()]
+        places = [f"{split} from {folder or 'several folders'}" for split, folder in read["from"].items()]
         if not read["names_splits"]:
-            lines.append("read: class folders without splits (train cuts validation and test from them)")
+            lines.append("read: pictures without splits (train cuts validation and test from them)")
         elif any(read["from"].values()):
             lines.append(f"read: {', '.join(places)}")
         else:
-            lines.append("read: the class folders")
+            lines.append("read: pictures of several folders")
     if read.get("faces"):
         kinds = {"whole": "as crops", "detect": "as photographs, of each the most prominent face"}
         lines.append(f"taken {kinds.get(read['faces'], read['faces'])}")

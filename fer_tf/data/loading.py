@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fer_tf.data.dataset import Dataset
-from fer_tf.data.reading import read
+from fer_tf.data.reading import read, read_object
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.data.splits import check_training_rows, limited, select_classes, warn_of_shared_people, with_cut
 from fer_tf.errors import InputError
@@ -17,13 +18,16 @@ from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
 from fer_tf.text import shown_path
 
+if TYPE_CHECKING:
+    from fer_tf.data.reading.hub import HubDataset
+
 __all__ = ["load_dataset", "save_npz"]
 
 logger = logging.getLogger(__name__)
 
 
 def load_dataset(
-    path: str | os.PathLike[str] | None = None,
+    path: str | os.PathLike[str] | HubDataset | Mapping[str, HubDataset] | None = None,
     *,
     classes: Sequence[str] | None = None,
     limit: int = 0,
@@ -49,20 +53,29 @@ def load_dataset(
       names as they are. Emotions alone have FER-2013's order, with contempt as the eighth; any other mixture is sorted.
       Folders below a class belong to it. If there is no validation folder, the files of `test/` that are named
       `PublicTest*` are validation.
+    - A csv of paths and labels (path,label[,split][,subject]), one picture a row. Paths start at the csv's folder; they
+      may be absolute or lead out of it. Labels follow the rules for names of class folders. Without a column of splits
+      they are cut, as those of class folders are.
+    - Parquet as the Hugging Face Hub publishes sets of pictures (extra `parquet`): a file, or a folder of files whose
+      names or folders tell the splits (`data/train-00000-of-00002.parquet`). Pictures are a struct of bytes and path,
+      or bytes alone; labels are numbers that the schema names (`ClassLabel`), or text. A column of splits comes before
+      the names of files.
     - The .npz of `save_npz`.
+    - From Python, an object of the package `datasets` (extra `parquet`); its splits are those of its keys. A run that
+      is trained on it is resumed with the same object.
 
     If no row is validation, a stratified random part of train becomes validation; from class folders without splits, a
     test split is cut as well. Copies of an image stay together, and so do the pictures of one person.
 
     Args:
-        path: a file or a folder; None for the synthetic faces.
+        path: a file or a folder; a `datasets.Dataset` or `DatasetDict`; None for the synthetic faces.
         classes: the classes to keep, in any spelling, renumbered in this order; all if None.
         limit: largest number of images of each split, drawn at random with the classes in their proportions; 0 for all.
-        faces: how the pictures of a folder become crops. `whole` takes each picture as a crop. `detect` takes the
-            largest, most central face of each picture of more than 64 pixels, and leaves out pictures without a face.
-            `auto` decides once for the whole folder, by a sample of 200 pictures: `whole` if none has more than 64
-            pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A recorded policy
-            is used as it is.
+        faces: how the pictures of a folder or a table of paths become crops. `whole` takes each picture as a crop.
+            `detect` takes the largest, most central face of each picture of more than 64 pixels, and leaves out
+            pictures without a face. `auto` decides once for all, by a sample of 200 pictures: `whole` if none has more
+            than 64 pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A
+            recorded policy is used as it is.
         seed: of the random draws of a validation split and of `limit`.
         validation_fraction: part of each class's training rows that becomes validation, and of class folders without
             splits also the part that becomes test, in (0, 1).
@@ -80,7 +93,7 @@ def load_dataset(
     Returns:
         The faces, as pixel strings (csv and synthetic faces) or uint8 images (n, 48, 48), in the order of the file or
         of the sorted relative paths. `sha256` is the digest of the file's bytes, or of the folder's sorted paths and
-        bytes.
+        bytes, or of both for a table of paths.
 
     Raises:
         InputError: if an argument is out of range, or anything about the data is not as expected.
@@ -103,6 +116,9 @@ def load_dataset(
 
         dataset = synthetic.make_synthetic()
         name = dataset.source
+    elif not isinstance(path, (str, os.PathLike)):
+        dataset = read_object(path, faces, class_names=class_names, subjects=subjects, skip_broken=skip_broken)
+        name = dataset.source
     else:
         name = shown_path(Path(path))
         dataset = read(Path(path), name, faces, class_names=class_names, subjects=subjects, skip_broken=skip_broken)
@@ -124,6 +140,8 @@ def load_dataset(
     logger.info("%s: %s images of %d classes", dataset.source, counts, dataset.num_classes)
     if limit:
         dataset = dataset.rows(limited(dataset, limit, seed))
+    if path is not None and not isinstance(path, (str, os.PathLike)):
+        return dataset  # made in memory: nothing that is written down gives these rows again
     origin = {
         "path": None if path is None else str(Path(path).resolve()),
         "classes": None if classes is None else list(classes),

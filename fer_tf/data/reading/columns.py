@@ -123,6 +123,13 @@ def find_columns(header: Sequence[bytes], first: Sequence[bytes], name: str) -> 
     return Columns(names, len(names), label, path=path, split=split, subject=subject)
 
 
+def usual_column(names: Sequence[str], role: str) -> str | None:
+    """Return the column that by its name holds the `label`, the `split` or the `subject`, or None."""
+    key_of = {_key(name): name for name in reversed(names)}
+    synonyms = {"label": _LABELS, "split": _SPLITS, "subject": _SUBJECTS}[role]
+    return next((key_of[synonym] for synonym in synonyms if synonym in key_of), None)
+
+
 def is_data(fields: Sequence[bytes]) -> bool:
     """Return True for a row of data where the header should be: it holds pixels or the path of a picture."""
     return any(map(looks_like_pixels, fields)) or any(map(_is_picture, fields)) or _is_one_pixel_a_column(fields)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
-from fer_tf.data.names import emotion_of, is_number, merge_names, merged_text, names_of_numbers, split_of
-from fer_tf.data.reading.checks import check_class_names
-from fer_tf.data.reading.crops import check_found, crop_pictures, read_file
-from fer_tf.data.reading.left_out import NUM_NAMED, broken_text, say_left_out
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.names import emotion_of, merged_text, split_of
+from fer_tf.data.reading.assembly import assemble, name_classes, split_and_class
+from fer_tf.data.reading.crops import crop_pictures, read_file
+from fer_tf.data.reading.left_out import NUM_NAMED, broken_text, leaves_enough
 from fer_tf.data.reading.people import subject_finder
-from fer_tf.data.reading.tree import Found, Parts, walk
+from fer_tf.data.reading.tree import Found, Parts
 from fer_tf.errors import InputError
 from fer_tf.faces.kinds import skipped_kinds
 from fer_tf.faces.policy import CropPolicy
@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 def read_folder(
     root: Path,
+    found: Found,
     name: str,
     faces: str | CropPolicy = "auto",
     *,
@@ -39,6 +40,7 @@ def read_folder(
 
     Args:
         root: a folder with a folder for each split and in it one for each class, or with class folders alone.
+        found: what `tree.walk` found in it.
         name: what messages call it.
         faces: how pictures become crops: `auto`, `detect`, `whole`, or a policy that was recorded.
         class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
@@ -51,56 +53,36 @@ def read_folder(
     Raises:
         InputError: if a picture cannot be read, most pictures show no face, or anything else is not as expected.
     """
-    found = walk(root, name)
     layout = arrange(found.pictures)
     _check_splits(layout, name)
     if not layout.rows and not found.broken:
         raise InputError(_nothing_text(layout, name))
     rows = sorted(layout.rows)  # by path
-    class_names_, class_of = _classes(rows, class_names, name)
+    names, class_of = name_classes(rows, class_names, name)
     subject_of = subject_finder(subjects)
     _say_layout(found, layout, class_of, name)
 
     paths = [relative for relative, _, _ in rows]
     crops = crop_pictures(paths, lambda row: read_file(root / paths[row]), faces, name)
-    broken = found.broken | {paths[row]: reason for row, reason in crops.broken.items()}
+    broken = dict(sorted((found.broken | {paths[row]: reason for row, reason in crops.broken.items()}).items()))
     if broken and not skip_broken:
+        kept = split_and_class(rows, class_of, np.flatnonzero(crops.is_sound).tolist())
+        lost = split_and_class(rows, class_of, crops.broken) | _lost_links(found, class_of)
         one = shown_path(root / next(iter(broken)))
-        raise InputError(broken_text(dict(sorted(broken.items())), name, len(rows) + len(found.broken), one=one))
-    if not crops.is_sound.any():
-        raise InputError(f"{name}: none of its {quantity(len(broken), 'picture')} can be read; download it again")
-    check_found(crops, paths, name)
-
-    left_out: dict[str, list[str]] = {
-        "that cannot be read": sorted(broken),
-        "in which no face is found": [paths[row] for row in np.flatnonzero(crops.is_sound & ~crops.found)],
+        total = len(rows) + len(found.broken)
+        raise InputError(broken_text(broken, name, total, one=one, can_skip=leaves_enough(kept, lost)))
+    people = [subject_of(relative) for relative in paths]
+    if subjects is not None and not any(people):
+        raise InputError(
+            f"{name}: --subjects {shown(subjects)} is found in no path, such as {shown(paths[0])}; expected a "
+            "regular expression whose first group is the person"
+        )
+    left_out = {
+        "that cannot be read": list(broken),
         **layout.left_out,
         f"that are no pictures: {skipped_kinds([Path(other) for other in found.others])}": found.others,
     }
-    left_out = {reason: files for reason, files in left_out.items() if files}
-    say_left_out(left_out, int(crops.found.sum()), name)
-    kept = [row for row, is_kept in zip(rows, crops.found, strict=True) if is_kept]
-    class_names_ = tuple(own for own in class_names_ if own in {class_of[folder] for _, _, folder in kept})
-    check_class_names(class_names_, name)
-    people = np.array([subject_of(relative) for relative, _, _ in kept], object)
-    if subjects is not None and not any(people):
-        raise InputError(
-            f"{name}: --subjects {shown(subjects)} is found in no path, such as {shown(kept[0][0])}; expected a "
-            "regular expression whose first group is the person"
-        )
-    return Dataset(
-        labels=np.array([class_names_.index(class_of[folder]) for _, _, folder in kept], np.int64),
-        split=np.array([split for _, split, _ in kept], SPLIT_DTYPE),
-        class_names=class_names_,
-        images=crops.images[crops.found],
-        sha256=crops.sha256,
-        originals=crops.originals,
-        crop={**crops.policy.to_dict(), "num_without_face": int(np.sum(crops.is_sound & ~crops.found))},
-        files=np.array([relative for relative, _, _ in kept], object),
-        subjects=people if any(people) else None,
-        unsplit=layout.unsplit,
-        left_out={reason: len(files) for reason, files in left_out.items()},
-    )
+    return assemble(rows, crops, left_out, people, class_of, names, name, unsplit=layout.unsplit)
 
 
 # --- Names of folders -> splits and classes ---
@@ -188,19 +170,13 @@ def _check_splits(layout: Layout, name: str) -> None:
             )
 
 
-def _classes(
-    rows: Sequence[tuple[str, str, str]], class_names: Sequence[str] | None, name: str
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the class names, and the class of each class folder."""
-    by_split = sorted(rows, key=lambda row: SPLITS.index(row[1]))  # the spelling in train stays
-    folders = list(dict.fromkeys(folder for _, _, folder in by_split))
-    numbers = [folder for folder in folders if is_number(folder)]
-    if class_names is not None and not numbers:
-        logger.info("%s: no class folder is only a number, so --class-names changes nothing", name)
-    name_of = names_of_numbers(numbers, class_names, name) if numbers else {}
-    merged, class_of = merge_names(name_of.get(folder, folder) for folder in folders)
-    check_class_names(merged, name)
-    return merged, {folder: class_of[name_of.get(folder, folder)] for folder in folders}
+def _lost_links(found: Found, class_of: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Return the split and the class of what is no regular file, as far as its folders tell."""
+    lost = [
+        (*path.split("/"), *([""] if reason.startswith("a folder") else [])) for path, reason in found.broken.items()
+    ]
+    rows = arrange([*found.pictures, *lost]).rows
+    return {(split, class_of.get(folder, folder)) for path, split, folder in rows if path.rstrip("/") in found.broken}
 
 
 # --- What is said ---

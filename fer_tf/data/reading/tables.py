@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,23 +28,23 @@ _SPLIT_OF_USAGE = {b"Training": "train", b"PublicTest": "validation", b"PrivateT
 _RAFDB_NUMBERS = set(range(1, 8))
 
 
-def read_csv(
-    chunks: Iterator[bytes],
+def read_pixel_table(
+    table: Table,
     name: str,
     *,
     class_names: Sequence[str] | None = None,
     subjects: str | None = None,
     skip_broken: bool = False,
 ) -> Dataset:
-    """Read a csv of pixels: a label, the pixels and (optionally) the split of one face in each row.
+    """Read a table of pixels: a label, the pixels and (optionally) the split of one face in each row.
 
     Columns are known by their usual names (`columns`), others are ignored. A label is a number of FER-2013 (7:
     contempt) or the name of an emotion. Pixels are those of a square of any size, the same in all rows. Commas,
     semicolons or tabs separate the columns.
 
     Args:
-        chunks: the unpacked bytes of the file, in pieces of any size.
-        name: what messages call the file; they count its lines from 1.
+        table: with columns of pixels.
+        name: what messages call the table; they count its lines from 1.
         class_names: names of labels that are numbers, as for `names.names_of_numbers`; FER-2013's if None.
         subjects: name of the column that tells the person.
         skip_broken: True to leave out rows that cannot be read.
@@ -55,10 +55,7 @@ def read_csv(
     Raises:
         InputError: if a row cannot be read, or anything else is not as expected.
     """
-    table = Table(chunks, name)
     columns = table.columns
-    if columns.path is not None:
-        raise InputError(f"{name}: a table of paths; expected pixels: emotion,pixels,Usage")
     if not columns.names:
         logger.info("%s: no header row: %s", name, columns.text())
     if columns.split is None:

@@ -17,6 +17,7 @@ from fer_tf.text import shown
 _SYSTEM_FOLDERS = (
     "@eadir", "#recycle", "$recycle.bin", "__macosx", "__pycache__", "lost+found", "system volume information",
 )  # fmt: skip
+PARQUET_SUFFIXES = (".parquet", ".pq")
 _NEVER_READ = ("/proc", "/sys", "/dev")  # a file there may be endless, or a device
 _MAX_DEPTH = 20  # folders below one another
 _MAX_ENTRIES = 4 * MAX_ROWS  # files and folders of a tree
@@ -30,12 +31,14 @@ class Found:
 
     Attributes:
         pictures: parts of the path of each file that claims to be a picture.
+        parquet: parts of the path of each file that is named as Parquet.
         folders: parts of the path of each folder.
         others: relative paths of other files inside folders; those beside the folders are not counted.
         broken: relative path -> reason, of what is no regular file.
     """
 
     pictures: list[Parts] = dataclasses.field(default_factory=list)
+    parquet: list[Parts] = dataclasses.field(default_factory=list)
     folders: list[Parts] = dataclasses.field(default_factory=list)
     others: list[str] = dataclasses.field(default_factory=list)
     broken: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -68,6 +71,8 @@ def walk(root: Path, name: str) -> Found:
                 waiting.append(path)
             elif problem := file_problem(entry.path):
                 found.broken["/".join(path)] = problem
+            elif entry.name.lower().endswith(PARQUET_SUFFIXES):
+                found.parquet.append(path)
             elif is_meant_as_picture(entry):
                 found.pictures.append(path)
             elif parts:
@@ -95,7 +100,11 @@ def file_problem(path: str | os.PathLike[str]) -> str | None:
         mode = os.stat(target).st_mode
     except FileNotFoundError:
         is_link = os.path.islink(path)
-        return "a symbolic link to nothing; fetch its target, or remove it" if is_link else "no such file; add it"
+        return (
+            "a symbolic link to nothing; fetch its target, or remove it"
+            if is_link
+            else "no such file; mend its path, or add it"
+        )
     except OSError as error:
         looped = "that leads to itself" if error.errno == errno.ELOOP else f"({error.strerror})"
         return f"a symbolic link {looped}; remove it" if os.path.islink(path) else _unreadable(error)
@@ -114,13 +123,13 @@ def listed_file_problem(root: Path, relative: str) -> str | None:
         root: the folder of the table, from which relative paths start.
         relative: as the table has it; it may be absolute, and lead out of the folder.
     """
-    if "\0" in relative:
-        return "no path; mend it"
     if problem := file_problem(root / relative):
         return problem
-    real = os.path.realpath(root / relative)  # folders on the way may be links
-    if _is_never_read(real) and not real.startswith(os.path.realpath(root) + os.sep):
-        return "a path into /proc, /sys or /dev; remove it"
+    real_root = os.path.realpath(root)
+    lexical = os.path.normpath(os.path.join(real_root, relative))
+    for path in (lexical, os.path.realpath(root / relative)):  # folders on the way may be links
+        if _is_never_read(path) and not path.startswith(real_root + os.sep):  # the table itself may be in /dev/shm
+            return "a path into /proc, /sys or /dev; remove it"
     return None
 
 

@@ -1,0 +1,136 @@
+"""Sizes of the pages of a Parquet column, from the pages' own headers: what a reader will have to hold in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import BinaryIO
+
+_HEADER_BYTES = (1 << 10, 1 << 16, 1 << 20)  # read for one header, more if it does not end there
+_MAX_PAGES = 1_000_000
+_MAX_DEPTH = 8  # structs inside one another
+_DELTA_BYTE_ARRAY = 7  # each value may repeat the start of the one before
+_DICTIONARY_PAGE = 2
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
+
+
+@dataclasses.dataclass
+class PageSizes:
+    """What the pages of columns take when they are unpacked, in bytes.
+
+    Attributes:
+        largest: of any page.
+        largest_value: bound on a value that may stand in many rows although it is stored once.
+    """
+
+    largest: int = 0
+    largest_value: int = 0
+
+
+def page_sizes(file: BinaryIO, start: int, length: int) -> PageSizes:
+    """Read the headers of a column's pages.
+
+    The footer of a file says how large its columns are, too, but nothing keeps it from being wrong.
+
+    Args:
+        file: the Parquet file.
+        start: of the column's first page.
+        length: of all its pages, headers included.
+
+    Raises:
+        ValueError: for a header that is none, or too many pages.
+    """
+    sizes = PageSizes()
+    at, num_pages = start, 0
+    while at < start + length:
+        header, header_length = _header(file, at)
+        unpacked, packed = header.get(2), header.get(3)
+        if not isinstance(unpacked, int) or not isinstance(packed, int) or unpacked < 0 or packed < 0:
+            raise ValueError("a page without a size")
+        sizes.largest = max(sizes.largest, unpacked)
+        about = header.get(5) or header.get(8)
+        encoding = about.get(2 if 5 in header else 4) if isinstance(about, dict) else None
+        if header.get(1) == _DICTIONARY_PAGE or encoding == _DELTA_BYTE_ARRAY:
+            sizes.largest_value = max(sizes.largest_value, unpacked)
+        at += header_length + packed
+        num_pages += 1
+        if num_pages > _MAX_PAGES:
+            raise ValueError(f"more than {_MAX_PAGES:,} pages in a column")
+    return sizes
+
+
+def _header(file: BinaryIO, at: int) -> tuple[dict[int, object], int]:
+    """Return the fields of a page's header by their numbers, and its length."""
+    for size in _HEADER_BYTES:
+        file.seek(at)
+        data = file.read(size)
+        try:
+            return _struct(data, 0, 0)
+        except IndexError:
+            if len(data) < size:
+                break
+    raise ValueError("a page whose header does not end")
+
+
+# --- Thrift's compact protocol: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md ---
+
+
+def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, object], int]:
+    fields: dict[int, object] = {}
+    number = 0
+    while (byte := data[at]) != 0:
+        at += 1
+        if byte >> 4:
+            number += byte >> 4
+        else:
+            number, at = _zigzag(data, at)
+        fields[number], at = _value(data, at, byte & 15, depth)
+    return fields, at + 1
+
+
+def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
+    """Return a whole number or a struct as it is, None for anything else, and where it ends."""
+    if depth > _MAX_DEPTH:
+        raise ValueError("a page's header is too deep")
+    if kind in (_TRUE, _FALSE):
+        return None, at
+    if kind in (_BYTE, _DOUBLE):
+        end = at + (1 if kind == _BYTE else 8)
+    elif kind < _DOUBLE:
+        return _zigzag(data, at)
+    elif kind == _BINARY:
+        length, at = _varint(data, at)
+        end = at + length
+    elif kind in (_LIST, _SET):
+        length, inner, at = data[at] >> 4, data[at] & 15, at + 1
+        if length == 15:
+            length, at = _varint(data, at)
+        if length > len(data) - at:  # each takes a byte or more
+            raise IndexError
+        for _ in range(length):
+            at = at + 1 if inner in (_TRUE, _FALSE) else _value(data, at, inner, depth + 1)[1]
+        end = at
+    elif kind == _STRUCT:
+        return _struct(data, at, depth + 1)
+    else:
+        raise ValueError("no header of a page")
+    if end > len(data):
+        raise IndexError
+    return None, end
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a page's header holds no number")
+
+
+def _zigzag(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _varint(data, at)
+    return (value >> 1) ^ -(value & 1), at
