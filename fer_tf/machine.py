@@ -17,7 +17,7 @@ from fer_tf import __version__
 from fer_tf.errors import InputError
 
 _PACKAGES = (
-    "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "pandas", "scikit-learn",
+    "numpy", "pillow", "ai-edge-litert", "tensorflow", "keras", "jax", "scikit-learn",
     "litert-quantizer", "opencv-python-headless",
 )  # fmt: skip
 

@@ -1,6 +1,8 @@
 """Shared by the test files: a small learnable data set, a small backbone, and ImageNet-like weights in a .h5."""
 
+import importlib.util
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -10,6 +12,11 @@ import pytest
 from fer_tf.commands import predict
 from fer_tf.data.dataset import Dataset
 from tests.tiny_models import write_tiny
+
+if importlib.util.find_spec("keras") is None:
+    # Without the extras the other files cannot even be imported.
+    _files = Path(__file__).parent.glob("test_*.py")
+    collect_ignore = [path.name for path in _files if "pytest.mark.light" not in path.read_text()]
 
 
 def striped_faces(num_images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

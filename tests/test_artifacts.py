@@ -10,6 +10,8 @@ from fer_tf import artifacts
 from fer_tf.artifacts import RunDirectory, atomic_path, new_run_path, read_json, read_metadata, write_bytes, write_json
 from fer_tf.errors import InputError
 
+pytestmark = pytest.mark.light
+
 
 def test_write_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.bin"

@@ -11,6 +11,8 @@ from fer_tf.data.audit import audit, audit_text, image_hashes
 from fer_tf.data.dataset import Dataset
 from fer_tf.errors import InputError
 
+pytestmark = pytest.mark.light
+
 
 def make_dataset(rows, *, class_names=("angry", "happy", "sad"), **fields):
     """A Dataset from (split, label, image) rows."""

@@ -9,6 +9,8 @@ from fer_tf.config import Config, config_from_dict
 from fer_tf.errors import InputError
 from fer_tf.recipes import RECIPES, recipe
 
+pytestmark = pytest.mark.light
+
 
 def test_report_recipe_holds_the_training_reports_hyperparameters():
     report = recipe("report")

@@ -18,6 +18,8 @@ from fer_tf.recognition import Recognizer
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import expected_probabilities, write_tiny
 
+pytestmark = pytest.mark.light
+
 
 @pytest.mark.parametrize(
     ("count", "coverage", "place"), [(19, 0.9, 18), (19, 0.95, 19), (39, 0.95, 38), (9, 0.8, 8), (20, 0.9, 19)]

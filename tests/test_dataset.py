@@ -11,6 +11,8 @@ from fer_tf.data.splits import with_cut
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, canonical_emotion
 
+pytestmark = pytest.mark.light
+
 
 def _dataset() -> Dataset:
     images = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((48, 48), np.uint8)

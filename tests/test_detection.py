@@ -14,6 +14,8 @@ from fer_tf.faces import crops, detection
 from fer_tf.install import install_hint
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 
+pytestmark = pytest.mark.light
+
 pytest.importorskip("cv2")
 
 

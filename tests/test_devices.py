@@ -15,6 +15,8 @@ from fer_tf.artifacts import shipped_model
 from fer_tf.deploy.release import sample_answers
 from fer_tf.inference.opening import open_model
 
+pytestmark = pytest.mark.light
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "devices.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -55,6 +57,8 @@ def test_the_code_for_litert_runs_and_finds_another_model(folder):
 
 @pytest.mark.slow
 def test_the_code_for_onnx_runs(folder, capsys):
+    pytest.importorskip("keras")
+    pytest.importorskip("onnxruntime")
     from fer_tf.deploy.onnx_format import to_onnx
     from fer_tf.model.weights import load_classifier
 
@@ -81,6 +85,7 @@ def test_every_class_of_device_is_on_the_page():
     ["macosx_14_0_arm64"],
 ])  # fmt: skip
 def test_what_predict_needs_has_wheels_elsewhere(platforms, tmp_path):
+    pytest.importorskip("pip")
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     extras = settings["options.extras_require"]

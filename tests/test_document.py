@@ -17,6 +17,8 @@ from fer_tf.report.document import (
     to_markdown,
 )
 
+pytestmark = pytest.mark.light
+
 BLOCKS = [
     Figures([("66.6 %", "Accuracy", "of 9 images"), ("5 MB", "Size", "")]),
     Heading("First & last"),

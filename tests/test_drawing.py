@@ -14,6 +14,8 @@ from fer_tf.faces import Mark, colours, draw_faces, drawing, fonts
 from fer_tf.recognition import Face, _mark
 from tests.drawn_pictures import photograph
 
+pytestmark = pytest.mark.light
+
 GREEK = "\u03c7\u03b1\u03c1\u03ac"  # joy; DejaVu Sans, which comes with Matplotlib, has it
 LOST = "\U000e0001"  # a tag, which no font shows
 

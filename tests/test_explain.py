@@ -13,6 +13,8 @@ from fer_tf.inference.opening import open_model
 from tests.drawn_pictures import photograph
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 
 def looks_at(rows: slice, columns: slice):
     """A model whose first class is the likelier, the brighter this region is."""

@@ -14,6 +14,8 @@ from fer_tf.faces import pictures
 from fer_tf.faces.crops import to_grey48
 from fer_tf.faces.pictures import decode_image, open_image
 
+pytestmark = pytest.mark.light
+
 
 def random_grey(height=48, width=48, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)

@@ -12,6 +12,8 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation import evaluate, format_groups, measure_groups, read_groups
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 NAMES = ("happy", "sad")
 
 

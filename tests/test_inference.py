@@ -27,6 +27,8 @@ from fer_tf.inference.opening import open_model
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import expected_probabilities, write_tiny
 
+pytestmark = pytest.mark.light
+
 PACKAGE = Path(fer_tf.__file__).parent
 
 

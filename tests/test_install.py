@@ -1,13 +1,18 @@
 """The pip commands in messages: in a clone, and in an installation elsewhere."""
 
+import ast
+import configparser
 import importlib.metadata
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from fer_tf import install
 from fer_tf.install import install_hint, package_of
+
+pytestmark = pytest.mark.light
 
 ROOT = Path(__file__).resolve().parents[1]
 METADATA = [
@@ -75,3 +80,25 @@ def test_modules_have_the_names_that_pip_knows():
 def test_no_message_names_fer_tf_as_a_package_of_pypi():
     for path in (ROOT / "fer_tf").rglob("*.py"):
         assert not re.search(r"pip install ['\"]?fer[_-]tf", path.read_text()), path
+
+
+def _imported(folder: Path) -> set[str]:
+    """Top-level modules that the files of a folder import."""
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"fer_tf"}
+
+
+def test_what_is_imported_is_declared():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    text = "\n".join([settings["options"]["install_requires"], *(extras[name] for name in extras if name != "test")])
+    declared = {re.split(r"[\[<>=! ]", line)[0] for line in text.split("\n") if line}
+    missing = {module for module in _imported(ROOT / "fer_tf") if package_of(module) not in declared}
+    assert not missing

@@ -25,6 +25,8 @@ from fer_tf.recognition import Recognizer
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
 
 

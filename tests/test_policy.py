@@ -18,6 +18,8 @@ from fer_tf.faces.policy import CropPolicy, decide
 from tests.drawn_pictures import FACE_BOXES, photograph
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 pytest.importorskip("cv2")
 
 

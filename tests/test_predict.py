@@ -26,6 +26,8 @@ from fer_tf.task import EMOTIONS
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
 
+pytestmark = pytest.mark.light
+
 cv2 = pytest.importorskip("cv2")
 video.opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
 

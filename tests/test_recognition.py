@@ -14,6 +14,8 @@ from fer_tf.recognition import Face, Recognizer
 from tests.drawn_pictures import FACE_BOXES, overlap, photograph
 from tests.tiny_models import expected_probabilities, write_tiny
 
+pytestmark = pytest.mark.light
+
 pytest.importorskip("cv2")
 
 

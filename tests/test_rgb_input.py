@@ -17,6 +17,8 @@ from fer_tf.inference.opening import open_model
 from fer_tf.task import EMOTIONS
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 MEDIAPIPE = "mediapipe==1.2.*"
 CLASSIFY = """
 import json, sys

@@ -14,6 +14,8 @@ from fer_tf.evaluation import corrupt, measure_corruptions
 from fer_tf.evaluation.robustness import STRENGTHS
 from tests.tiny_models import write_tiny
 
+pytestmark = pytest.mark.light
+
 
 @pytest.fixture(scope="module")
 def faces():

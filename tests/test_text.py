@@ -4,6 +4,8 @@ import pytest
 
 from fer_tf import text
 
+pytestmark = pytest.mark.light
+
 
 @pytest.mark.parametrize(
     ("found", "expected"),

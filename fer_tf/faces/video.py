@@ -30,6 +30,7 @@ _COPY_FPS, _LEAST_COPY_FPS, _MOST_COPY_FPS = 30.0, 10.0, 120.0
 _DURATION_SLACK = 0.5  # seconds
 _LONGEST_PAUSE = 3600.0  # seconds between two frames; more is a damaged time
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # both are in OpenCV's wheel
+_SILENT = 0  # OpenCV's log level
 
 
 class FrameSource:
@@ -195,7 +196,8 @@ def opencv() -> Any:
     except ImportError:
         raise InputError(f"reading videos and cameras needs OpenCV: {install_hint('faces')}") from None
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel  # moved in 4.13
+    set_level(_SILENT)
     return cv2
 
 

@@ -102,7 +102,9 @@ class EmotionClassifier:
             images = [images] if one else images
         elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
             images = [images]
-        found = [self._as_crop(image) for image in images]
+        found = []
+        for image in images:  # no comprehension: it is a stack frame before Python 3.12, and the warning counts frames
+            found.append(self._as_crop(image))
         return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
     def _as_crop(self, image: ImageLike) -> np.ndarray:
@@ -116,6 +118,6 @@ class EmotionClassifier:
             warnings.warn(
                 f"EmotionClassifier takes face crops and was given a picture of {width}x{height} pixels: its centre "
                 "square was taken as a face; for a photograph call fer_tf.recognize",
-                stacklevel=5,
+                stacklevel=4,
             )
         return crop
