@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import shlex
 import unicodedata
 from pathlib import Path
 
@@ -339,56 +338,6 @@ def test_odd_files_get_one_line_each(tmp_path, kind, capsys):
     assert f"{root}/train/sad/odd.png: " in line and message in line and "--skip-broken" in line
     assert prepare.main([str(root), str(tmp_path / "out.npz"), "--skip-broken"]) == 0
     assert len(load_dataset(tmp_path / "out.npz")) == 16
-
-
-# --- Advice ---
-
-
-def numbered(root):
-    write_faces(root, *(f"{split}/{n}" for split in ("train", "test") for n in range(1, 7)))
-
-
-def class_missing_in_train(root):
-    write_faces(
-        root, "train/happy", "train/sad", "train/don't know", "test/happy", "test/sad", "test/don't know", "test/$x"
-    )
-
-
-def only_another_class_in_test(root):
-    write_faces(root, "train/happy", "train/sad", "test/contempt")
-
-
-def one_class_in_train(root):
-    write_faces(root, "train/happy", "test/happy", "test/sad")
-
-
-MISTAKES = {
-    "numbers": (numbered, 3),
-    "twelve numbers": (lambda root: write_faces(root, *(f"train/{n}" for n in range(12))), 1),
-    "numbers from zero": (lambda root: write_faces(root, *(f"{n}" for n in range(7))), 2),
-    "a class without training rows": (class_missing_in_train, 1),
-    "advice that would empty test": (only_another_class_in_test, 0),
-    "advice that would leave one class": (one_class_in_train, 0),
-    "one broken file": (lambda root: broken_folder(root, 1), 1),
-    "many broken files": (lambda root: broken_folder(root, 12), 1),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_every_command_that_a_message_proposes_works(tmp_path, mistake, capsys):
-    make, num_proposals = MISTAKES[mistake]
-    make(tmp_path / "d")
-    command = [str(tmp_path / "d"), str(tmp_path / "out.npz")]
-    assert prepare.main(command) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    given_splits = {split for split in SPLITS if (tmp_path / "d" / split).is_dir()}
-    proposals = re.findall(r"--(?:classes|class-names|faces) (?:'(?:[^']|'\"'\"')*'|\S+)|--skip-broken", error)
-    assert len(proposals) == num_proposals, error
-    for proposal in proposals:
-        assert prepare.main([*command, *shlex.split(proposal)]) == 0, proposal
-        dataset = load_dataset(tmp_path / "out.npz")
-        for split in given_splits | {"train", "validation"}:
-            assert dataset.counts(split).min() > 0, f"{proposal}: {split} has {dataset.counts(split)}"
 
 
 # --- explore ---

@@ -237,7 +237,7 @@ def test_broken_rows_and_files_are_all_in_one_message(tmp_path, log):
         load_dataset(path)
     message = str(caught.value)
     assert message.startswith(
-        f"{path}: 7 of 21 rows cannot be read: row 4 (label ''), row 5 (split 'holdout'), row 6 ("
+        f"{path}: 7 of 21 rows cannot be read: row 4 (no label), row 5 (split 'holdout'), row 6 ("
     )
     assert (
         "row 7 ('https://example.org/1.png' is an address), row 8 (2 columns), row 16: img/sad1.png (no such" in message
@@ -348,7 +348,7 @@ def test_a_table_of_paths_inside_an_archive_is_refused_in_one_line(tmp_path, pac
         ("path,label\n", "a header and no rows"),
         ("path,label\n,\n", "row 2: path ''"),
         ("path,colour\na.png,red\n", "row 1 has no column emotion or label"),
-        ("path,path,label\na.png,a.png,sad\n", "row 1 has the column path twice"),
+        ("path,path,label\na.png,a.png,sad\n", "row 1 has the column 'path' twice"),
         ("a.png,b.png,sad\n", "no header row, and 3 columns that may be anything"),
         ("path,label\na.png,happy\n", "1 classes"),
         ('path,label\n"a.png,happy\n', "row 2: no csv"),
@@ -397,3 +397,22 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "the pictures were 48x48 grey (7)" in out and "left out: 1 that cannot be read" in out
     assert "read: train from img/, test from img/\n  taken as crops\n" in out
+
+
+def test_long_paths_and_many_columns_leave_the_message_short(tmp_path):
+    rows = [("x" * 5000 + f"/{n}.png", "sad") for n in range(12)]
+    path = write_table(tmp_path / "a.csv", rows, faces=False)
+    with pytest.raises(InputError) as caught:
+        load_dataset(path)
+    assert len(str(caught.value)) < 500
+    path = write_table(tmp_path / "b.csv", [*simple_rows(), *rows], faces=False)
+    for row, _ in simple_rows():
+        write_face(tmp_path / row)
+    with pytest.raises(InputError, match="12 of 20 rows cannot be read: row 10: xxx") as caught:
+        load_dataset(path)
+    assert len(str(caught.value)) < 2500
+    path = write_table(tmp_path / "c.csv", simple_rows(), ("path", "label"))
+    path.write_text("path,label," + ",".join(f"c{n}x" for n in range(2000)) + "\nimg/happy0.png,sad" + ",1" * 2000)
+    with pytest.raises(InputError, match="is no column") as caught:
+        load_dataset(path, subjects="who")
+    assert len(str(caught.value)) < 700

@@ -12,6 +12,7 @@ from fer_tf.text import shown
 
 CONTEMPT = "contempt"
 EIGHT_EMOTIONS = (*EMOTIONS, CONTEMPT)  # FER-2013's order, then the eighth of CK+, AffectNet and FER+
+_MAX_NAMES_SHOWN = 20
 NUMBERINGS: Mapping[str, Mapping[int, str]] = {
     "fer2013": dict(enumerate(EMOTIONS)),
     "rafdb": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), start=1)),
@@ -159,5 +160,7 @@ def _naming_advice(values: Sequence[int]) -> str:
         for name, numbering in NUMBERINGS.items()
         if set(values) <= numbering.keys()
     ]
-    own = ",".join(f"name{value}" for value in values) if len(values) <= 20 else "a,b,..."
+    if len(values) > _MAX_NAMES_SHOWN:
+        return f"give your {len(values)} names in the numbers' order to --class-names, with commas between them"
+    own = ",".join(f"name{value}" for value in values)
     return " or ".join([*choices, f"--class-names {own} with your {len(values)} names in the numbers' order"])

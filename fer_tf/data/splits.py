@@ -43,7 +43,10 @@ def check_training_rows(dataset: Dataset, name: str) -> None:
         if is_sound:
             kept = dataset.select(rest)
             is_sound = all(kept.has(split) for split in present)
-        advice = f", or keep the others with --classes {shlex.quote(','.join(rest))}" if is_sound else ""
+            is_sound &= kept.has("validation") or bool(kept.counts("train").min() > 1)  # it is cut from train
+        listed = ",".join(rest)
+        flag = f"--classes={shlex.quote(listed)}" if listed.startswith("-") else f"--classes {shlex.quote(listed)}"
+        advice = f", or keep the others with {flag}" if is_sound else ""
         raise InputError(f"{name}: no training row of {', '.join(missing)}; every class needs one: add some{advice}")
 
 

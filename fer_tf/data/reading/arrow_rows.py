@@ -21,9 +21,9 @@ from fer_tf.data.reading.assembly import Row, assemble, name_classes, split_and_
 from fer_tf.data.reading.checks import MAX_CLASS_NAME, MAX_CLASSES, MAX_ROWS
 from fer_tf.data.reading.columns import label_of, usual_column
 from fer_tf.data.reading.crops import crop_pictures, read_file
-from fer_tf.data.reading.left_out import broken_text, leaves_enough
+from fer_tf.data.reading.left_out import broken_text, leaves_enough, unknown_name
 from fer_tf.data.reading.people import subject_finder
-from fer_tf.data.reading.rows import BrokenRow
+from fer_tf.data.reading.rows import UNKNOWN_LABEL, UNKNOWN_SPLIT, BrokenRow
 from fer_tf.data.reading.tree import file_problem
 from fer_tf.errors import InputError
 from fer_tf.faces.pictures import MAX_IMAGE_BYTES
@@ -135,12 +135,13 @@ def read_pieces(
     crops = crop_pictures(paths, read, faces, name)
     unreadable = {paths[place]: reason for place, reason in sorted(crops.broken.items())}
     if (found.broken or unreadable) and not skip_broken:
-        kept = split_and_class(found.rows, class_of, np.flatnonzero(crops.is_sound).tolist())
+        kept = split_and_class(found.rows, class_of, np.flatnonzero(crops.found).tolist())
         lost = split_and_class(found.rows, class_of, crops.broken)
         reasons = {**found.broken, **unreadable}
         num_rows = len(found.rows) + len(found.broken)
-        can_skip = leaves_enough(kept, lost)
-        raise InputError(broken_text(reasons, name, num_rows, unit="row", can_skip=can_skip))
+        can_skip = leaves_enough(kept, lost, unsplit=not found.names_splits)
+        common = unknown_name(found.unknown, num_rows)
+        raise InputError(broken_text(reasons, name, num_rows, unit="row", can_skip=can_skip, common=common))
     left_out = {
         "that cannot be read": list(unreadable),
         **found.left_out,
@@ -166,6 +167,7 @@ class _Rows:
         self.files: list[str] = []  # the path beside a picture, as the data has it
         self.broken: dict[str, str] = {}
         self.left_out: dict[str, list[str]] = {}
+        self.unknown: list[str] = []  # reasons of rows whose split is unknown
         self.unlabelled: list[str] = []
         self.names_splits = False
         self._subjects = subjects
@@ -188,6 +190,8 @@ class _Rows:
             except BrokenRow as error:
                 self.broken[key] = str(error)
                 self.left_out.setdefault(error.kind, []).append(key)
+                if error.kind == UNKNOWN_SPLIT:
+                    self.unknown.append(str(error))
                 continue
             if label is None:
                 self.unlabelled.append(key)
@@ -393,17 +397,16 @@ def _label(text: str | None, names: Sequence[str] | None) -> str | None:
         text: the value of the column.
         names: of a ClassLabel, by number.
     """
-    kind = "whose label is unknown"
     if names is not None and text is not None:
         number = label_of(text)
         if text.strip() in ("-1", "-1.0"):
             return None
         if not isinstance(number, int) or number >= len(names):
-            raise BrokenRow(kind, f"label {shown(text)}; expected a number from 0 to {len(names) - 1}")
+            raise BrokenRow(UNKNOWN_LABEL, f"label {shown(text)}; expected a number from 0 to {len(names) - 1}")
         text = names[number]
     text = plain_name(text or "")
     if not text or not text.isprintable() or len(text) > MAX_CLASS_NAME:
-        raise BrokenRow(kind, f"label {shown(text)}; expected 1 to {MAX_CLASS_NAME} printable characters")
+        raise BrokenRow(UNKNOWN_LABEL, f"label {shown(text)}; expected 1 to {MAX_CLASS_NAME} printable characters")
     number = label_of(text)
     return str(number) if isinstance(number, int) else text
 
@@ -411,5 +414,5 @@ def _label(text: str | None, names: Sequence[str] | None) -> str | None:
 def _split(text: str | None) -> str:
     split = split_of(text[:100]) if text else None
     if split is None:
-        raise BrokenRow("whose split is unknown", f"split {shown(text or '')}; {_SPLIT_EXPECTED}")
+        raise BrokenRow(UNKNOWN_SPLIT, f"split {shown(text or '')}; {_SPLIT_EXPECTED}")
     return split

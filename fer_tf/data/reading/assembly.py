@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,8 @@ def name_classes(
     by_split = sorted(rows, key=lambda row: SPLITS.index(row[1]))  # the spelling in train stays
     spellings = list(dict.fromkeys(spelling for _, _, spelling in by_split))
     numbers = [spelling for spelling in spellings if is_number(spelling)]
+    if len(numbers) == len(spellings) == 1:
+        check_class_names(numbers, name)  # another name for it would not help
     if class_names is not None and not numbers:
         logger.info("%s: no class is only a number, so --class-names changes nothing", name)
     name_of = names_of_numbers(numbers, class_names, name) if numbers else {}
@@ -45,9 +47,9 @@ def name_classes(
     return merged, {spelling: class_of[name_of.get(spelling, spelling)] for spelling in spellings}
 
 
-def split_and_class(rows: Sequence[Row], class_of: Mapping[str, str], places: Collection[int]) -> set[tuple[str, str]]:
-    """Return the split and the class of some rows."""
-    return {(rows[place][1], class_of[rows[place][2]]) for place in places}
+def split_and_class(rows: Sequence[Row], class_of: Mapping[str, str], places: Iterable[int]) -> list[tuple[str, str]]:
+    """Return the split and the class of each of some rows."""
+    return [(rows[place][1], class_of[rows[place][2]]) for place in places]
 
 
 def assemble(

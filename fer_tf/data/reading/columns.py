@@ -94,7 +94,9 @@ def find_columns(header: Sequence[bytes], first: Sequence[bytes], name: str) -> 
     def place(synonyms: Sequence[str]) -> int | None:
         for synonym in synonyms:
             if keys.count(synonym) > 1:
-                raise InputError(f"{name}: row 1 has the column {names[keys.index(synonym)].lower()} twice; remove one")
+                raise InputError(
+                    f"{name}: row 1 has the column {shown(names[keys.index(synonym)].lower())} twice; remove one"
+                )
             if synonym in keys:
                 return keys.index(synonym)
         return None

@@ -66,11 +66,12 @@ def read_folder(
     crops = crop_pictures(paths, lambda row: read_file(root / paths[row]), faces, name)
     broken = dict(sorted((found.broken | {paths[row]: reason for row, reason in crops.broken.items()}).items()))
     if broken and not skip_broken:
-        kept = split_and_class(rows, class_of, np.flatnonzero(crops.is_sound).tolist())
-        lost = split_and_class(rows, class_of, crops.broken) | _lost_links(found, class_of)
+        kept = split_and_class(rows, class_of, np.flatnonzero(crops.found).tolist())
+        lost = [*split_and_class(rows, class_of, crops.broken), *_lost_links(found, class_of)]
+        can_skip = leaves_enough(kept, lost, unsplit=layout.unsplit)
         one = shown_path(root / next(iter(broken)))
         total = len(rows) + len(found.broken)
-        raise InputError(broken_text(broken, name, total, one=one, can_skip=leaves_enough(kept, lost)))
+        raise InputError(broken_text(broken, name, total, one=one, can_skip=can_skip))
     people = [subject_of(relative) for relative in paths]
     if subjects is not None and not any(people):
         raise InputError(

@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import logging
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from fer_tf.artifacts import left_out_list, write_text
 from fer_tf.errors import InputError
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 NUM_NAMED = 10  # files or rows that a message names
 _NUM_SHOWN = 3  # files or rows that a line of the log shows for each reason
+_NUM_STRAY = 4  # rows with the same unknown split or label that may be mistakes
 _TOLD_SHARE = 0.01  # a larger part that is left out is a warning
 
 
@@ -41,7 +43,14 @@ def say_left_out(left_out: Mapping[str, Sequence[str]], num_read: int, name: str
 
 
 def broken_text(
-    broken: Mapping[str, str], name: str, total: int, *, unit: str = "file", one: str = "", can_skip: bool = True
+    broken: Mapping[str, str],
+    name: str,
+    total: int,
+    *,
+    unit: str = "file",
+    one: str = "",
+    can_skip: bool = True,
+    common: str = "",
 ) -> str:
     """Name what cannot be read: a single one with its reason; of more the first ten, and a file with all.
 
@@ -52,8 +61,9 @@ def broken_text(
         unit: what one of them is.
         one: what messages call a single broken one, if not by `name` and its own name.
         can_skip: True if enough is left without them to propose it.
+        common: why so many are broken that leaving them out is no remedy, as of `unknown_name`.
     """
-    go_on = ", or leave out what cannot be read with --skip-broken" if can_skip else ""
+    go_on = ", or leave out what cannot be read with --skip-broken" if can_skip and not common else ""
     if len(broken) == 1:
         ((own, reason),) = broken.items()
         return f"{one or f'{name}: {shown_path(own)}'}: {reason}{go_on}"
@@ -65,17 +75,34 @@ def broken_text(
         path = left_out_list(key)
         write_text(path, "".join(f"{shown_path(own)}\t{reason}\n" for own, reason in broken.items()))
         whole_list = f"; all are listed in {shlex.quote(str(path))}"
-    return (
-        f"{name}: {len(broken):,} of {quantity(total, unit)} cannot be read: {some}{whole_list}; replace or remove "
-        f"them{go_on}"
-    )
+    remedy = common or "replace or remove them"
+    return f"{name}: {len(broken):,} of {quantity(total, unit)} cannot be read: {some}{whole_list}; {remedy}{go_on}"
 
 
-def leaves_enough(kept: Collection[object], lost: Collection[object]) -> bool:
-    """Return True if something is kept of each split and class of which something is lost.
+def leaves_enough(
+    kept: Iterable[tuple[str, object]], lost: Iterable[tuple[str, object]], *, unsplit: bool = False
+) -> bool:
+    """Return True if every split and class of which something is lost keeps rows after the cut.
 
     Args:
-        kept: (split, class) of what can be read.
-        lost: (split, class) of what cannot.
+        kept: split and class of each row that can be read.
+        lost: split and class of those that cannot.
+        unsplit: True if the source says nothing of splits.
     """
-    return bool(kept) and set(lost) <= set(kept)
+    counts = Counter(kept)
+    lost = set(lost)
+    has_validation = any(split == "validation" for split, _ in counts.keys() | lost)
+    needed = 1 + (not has_validation) + unsplit  # of train, from which the other splits are cut
+    return bool(counts) and all(counts[split, own] >= (needed if split == "train" else 1) for split, own in lost)
+
+
+def unknown_name(reasons: Iterable[str], total: int) -> str:
+    """Return what is said of a split or label that is unknown in many rows: it is meant, and no damage; else "".
+
+    Args:
+        reasons: of the rows whose split or label is unknown.
+        total: number of rows.
+    """
+    reason, count = Counter(reasons).most_common(1)[0] if (reasons := list(reasons)) else ("", 0)
+    is_meant = count > max(_NUM_STRAY, _TOLD_SHARE * total)
+    return f"{quantity(count, 'row')} with {reason}" if is_meant else ""

@@ -16,9 +16,9 @@ from fer_tf.data.reading.assembly import Row, assemble, name_classes, split_and_
 from fer_tf.data.reading.checks import MAX_CLASS_NAME
 from fer_tf.data.reading.columns import label_of
 from fer_tf.data.reading.crops import crop_pictures, read_file
-from fer_tf.data.reading.left_out import broken_text, leaves_enough
+from fer_tf.data.reading.left_out import broken_text, leaves_enough, unknown_name
 from fer_tf.data.reading.people import subject_finder
-from fer_tf.data.reading.rows import BrokenRow, Fields, Table
+from fer_tf.data.reading.rows import UNKNOWN_LABEL, UNKNOWN_SPLIT, BrokenRow, Fields, Table
 from fer_tf.data.reading.tree import listed_file_problem
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
@@ -26,6 +26,7 @@ from fer_tf.text import quantity, shown, shown_path
 
 logger = logging.getLogger(__name__)
 
+_MAX_SHOWN = 100  # characters of a path in a message
 _UNREADABLE = "that cannot be read"
 
 
@@ -67,12 +68,15 @@ def read_path_table(
     people: list[str] = []
     broken: dict[int, str] = {}
     left_out: dict[str, list[str]] = {}
+    unknown: list[str] = []  # reasons of rows whose split is unknown
     for number, fields in table.rows():
         try:
             path, split, label = _row(fields, table)
         except BrokenRow as error:
             broken[number] = str(error)
             left_out.setdefault(error.kind, []).append(f"row {number}")
+            if error.kind == UNKNOWN_SPLIT:
+                unknown.append(str(error))
             continue
         assert not isinstance(fields, BrokenRow)
         rows.append((path, split, label))
@@ -81,11 +85,12 @@ def read_path_table(
     if not rows and not broken:
         raise InputError(f"{name}: a header and no rows; expected one row per image")
     if not rows:
-        raise InputError(broken_text(_by_row(broken), name, len(broken), unit="row", can_skip=False))
+        common = unknown_name(unknown, len(broken))
+        raise InputError(broken_text(_by_row(broken), name, len(broken), unit="row", can_skip=False, common=common))
     if subjects is not None and not any(people):
         raise InputError(
             f"{name}: --subjects {shown(subjects)} is no column and is found in no path, such as {shown(rows[0][0])}; "
-            f"expected one of {', '.join(map(shown, columns.names)) or 'its columns'}, or a regular expression"
+            f"expected one of {', '.join(map(shown, columns.names[:10])) or 'its columns'}, or a regular expression"
         )
     names, class_of = name_classes(rows, class_names, name)
     if merged := merged_text(class_of):
@@ -101,15 +106,17 @@ def read_path_table(
         return read_file(root / paths[place])
 
     crops = crop_pictures(paths, read, faces, name)
-    unreadable = {f"row {numbers[place]}: {paths[place]}": reason for place, reason in crops.broken.items()}
+    unreadable = {f"row {numbers[place]}: {_shortened(paths[place])}": reason for place, reason in crops.broken.items()}
     if (broken or unreadable) and not skip_broken:
-        kept = split_and_class(rows, class_of, np.flatnonzero(crops.is_sound).tolist())
+        kept = split_and_class(rows, class_of, np.flatnonzero(crops.found).tolist())
         lost = split_and_class(rows, class_of, crops.broken)
         told = [(number, f"row {number}", reason) for number, reason in broken.items()]
         told += [(numbers[place], *told_of) for place, told_of in zip(crops.broken, unreadable.items(), strict=True)]
         reasons = {own: reason for _, own, reason in sorted(told)}
-        can_skip = leaves_enough(kept, lost)
-        raise InputError(broken_text(reasons, name, len(rows) + len(broken), unit="row", can_skip=can_skip))
+        can_skip = leaves_enough(kept, lost, unsplit=columns.split is None)
+        total = len(rows) + len(broken)
+        common = unknown_name(unknown, total)
+        raise InputError(broken_text(reasons, name, total, unit="row", can_skip=can_skip, common=common))
     left_out = {_UNREADABLE: list(unreadable), **left_out}
     is_unsplit = columns.split is None
     return assemble(rows, crops, left_out, people, class_of, names, name, unsplit=is_unsplit, unit="row")
@@ -130,9 +137,11 @@ def _row(fields: Fields | BrokenRow, table: Table) -> Row:
         raise BrokenRow("without a file", f"{shown(path)} is an address; download the picture and give its path")
     if not path or "\0" in path:
         raise BrokenRow("without a file", f"path {shown(path)}; expected the path of a picture")
-    if not text or not text.isprintable() or len(text) > MAX_CLASS_NAME:
+    if not text:
+        raise BrokenRow("without a label", "no label; add it, or remove the row")
+    if not text.isprintable() or len(text) > MAX_CLASS_NAME:
         expected = f"expected 1 to {MAX_CLASS_NAME} printable characters"
-        raise BrokenRow("whose label is unknown", f"label {shown(text)}; {expected}")
+        raise BrokenRow(UNKNOWN_LABEL, f"label {shown(text)}; {expected}")
     number = label_of(text)
     split: str | None = "train"
     if columns.split is not None:
@@ -140,13 +149,17 @@ def _row(fields: Fields | BrokenRow, table: Table) -> Row:
         split = split_of(spelling)
         if split is None:
             expected = "expected train, validation or test, or Training, PublicTest or PrivateTest"
-            raise BrokenRow("whose split is unknown", f"split {shown(spelling)}; {expected}")
+            raise BrokenRow(UNKNOWN_SPLIT, f"split {shown(spelling)}; {expected}")
     assert split is not None
     return path, split, str(number) if isinstance(number, int) else text
 
 
 def _by_row(broken: dict[int, str]) -> dict[str, str]:
     return {f"row {number}": reason for number, reason in sorted(broken.items())}
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _MAX_SHOWN else f"{path[: _MAX_SHOWN // 2]}...{path[-_MAX_SHOWN // 2 :]}"
 
 
 def _as_found(root: Path, path: str) -> str:
@@ -165,7 +178,8 @@ def _check_there(root: Path, paths: Sequence[str], name: str) -> None:
     """Refuse a table of which no file is where it should be: it stands in the wrong folder."""
     if any(os.path.lexists(root / path) for path in paths):
         return
+    one = shown_path(root / _shortened(paths[0]))
     raise InputError(
-        f"{name}: none of its {quantity(len(paths), 'picture')} is there, such as {shown_path(root / paths[0])}; "
-        "paths start at the table's folder: move the table, or mend its paths"
+        f"{name}: none of its {quantity(len(paths), 'picture')} is there, such as {one}; paths start at the table's "
+        "folder: move the table, or mend its paths"
     )

@@ -19,6 +19,8 @@ MAX_ROW_BYTES = 8 << 20  # a row of FER-2013 has at most 9,240; one of 1024x1024
 _HEAD_BYTES = 64 << 10  # by which encoding and line ends are told
 _SEPARATORS = (b",", b";", b"\t")
 
+UNKNOWN_LABEL, UNKNOWN_SPLIT = "whose label is unknown", "whose split is unknown"  # kinds of broken rows
+
 Fields = list[bytes]
 
 
@@ -147,7 +149,8 @@ class Table:
             text = [line.decode().rstrip("\r")]
             (fields,) = csv.reader(text, delimiter=self._separator.decode(), strict=True, skipinitialspace=True)
         except (csv.Error, UnicodeDecodeError, ValueError) as error:
-            raise BrokenRow("that are no csv", f"no csv ({error}); expected one image per row, in UTF-8") from error
+            reason = f"no csv ({shown(str(error))[1:-1]}); expected one image per row, in UTF-8"
+            raise BrokenRow("that are no csv", reason) from error
         finally:
             csv.field_size_limit(limit)
         return [field.encode() for field in fields]

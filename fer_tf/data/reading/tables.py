@@ -12,9 +12,9 @@ import numpy as np
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.names import EIGHT_EMOTIONS, merge_names, names_of_numbers, split_of
 from fer_tf.data.reading.columns import Columns, label_of
-from fer_tf.data.reading.left_out import broken_text, leaves_enough, say_left_out
+from fer_tf.data.reading.left_out import broken_text, leaves_enough, say_left_out, unknown_name
 from fer_tf.data.reading.pixels import parse_pixels
-from fer_tf.data.reading.rows import BrokenRow, Fields, Table
+from fer_tf.data.reading.rows import UNKNOWN_LABEL, UNKNOWN_SPLIT, BrokenRow, Fields, Table
 from fer_tf.errors import InputError
 from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES
 from fer_tf.text import shown
@@ -62,9 +62,8 @@ def read_pixel_table(
         logger.info("%s has no Usage column: every row is taken as Training", name)
     subject = columns.subject
     if subjects is not None and (subject := columns.named(subjects)) is None:
-        raise InputError(
-            f"{name}: --subjects {shown(subjects)} is no column; expected one of {', '.join(map(shown, columns.names))}"
-        )
+        some = ", ".join(map(shown, columns.names[:10]))
+        raise InputError(f"{name}: --subjects {shown(subjects)} is no column; expected one of {some}")
     found = _Rows(numbers_are_known=class_names is None)
     told = time.monotonic()
     for row, fields in table.rows():
@@ -112,6 +111,7 @@ class _Rows:
         self.subjects: list[str] = []
         self.broken: dict[int, str] = {}
         self.left_out: dict[str, list[str]] = {}
+        self.unknown: list[str] = []  # reasons of rows whose split or label is unknown
         self.lost: set[tuple[str, int | str]] = set()  # split and label of broken rows, where they are known
         self.text_bytes = 0
         self._numbers_are_known = numbers_are_known
@@ -165,15 +165,19 @@ class _Rows:
     def _leave_out(self, row: int, error: BrokenRow) -> None:
         self.broken[row] = str(error)
         self.left_out.setdefault(error.kind, []).append(f"row {row}")
+        if error.kind in (UNKNOWN_LABEL, UNKNOWN_SPLIT):
+            self.unknown.append(str(error))
 
     def _label(self, text: bytes) -> int | str:
         text = text.strip()
         label = self._label_of.get(text)
+        if not text:
+            raise BrokenRow("without a label", "no label; add it, or remove the row")
         if label is None:
             label = label_of(text[:100].decode("utf-8", "replace"))
             if label is None or (isinstance(label, int) and self._numbers_are_known and label >= len(EIGHT_EMOTIONS)):
                 raise BrokenRow(
-                    "whose label is unknown",
+                    UNKNOWN_LABEL,
                     f"emotion {shown(text)}; expected a number from 0 to 6, 7 (contempt) or a name",
                 )
             self._label_of[text] = label
@@ -184,7 +188,7 @@ class _Rows:
         split = self._split_of.get(text) or split_of(text[:100].decode("utf-8", "replace"))
         if split is None:
             raise BrokenRow(
-                "whose split is unknown",
+                UNKNOWN_SPLIT,
                 f"Usage {shown(text)}; expected Training, PublicTest or PrivateTest, or train, validation or test",
             )
         self._split_of[text] = split
@@ -195,11 +199,12 @@ def _check_broken(found: _Rows, keep: np.ndarray, name: str, skip_broken: bool) 
     """Refuse a table with broken rows, unless they are to be left out and others are there."""
     if not found.broken or (skip_broken and keep.any()):
         return
-    kept = {(found.splits[row], found.labels[row]) for row in np.flatnonzero(keep)}
+    kept = [(found.splits[row], found.labels[row]) for row in np.flatnonzero(keep)]
     reasons = {f"row {row}": reason for row, reason in sorted(found.broken.items())}
     total = len(found.broken.keys() | set(found.numbers))
     can_skip = not skip_broken and leaves_enough(kept, found.lost)
-    raise InputError(broken_text(reasons, name, total, unit="row", can_skip=can_skip))
+    common = unknown_name(found.unknown, total)
+    raise InputError(broken_text(reasons, name, total, unit="row", can_skip=can_skip, common=common))
 
 
 def _classes(
