@@ -2,8 +2,8 @@
 
     python tests/fuzz.py csv CORPUS_DIR -max_total_time=600 -seed=1 -timeout=20 -rss_limit_mb=2048
 
-Targets: csv, npz, folder, config, image. Anything but an InputError of one short line ends the session with the input.
-CORPUS_DIR is filled with a few good files first; what libFuzzer finds is kept there.
+Targets: csv, npz, folder, layout, table, paths, config, image. Anything but an InputError of one short line ends the
+session with the input. CORPUS_DIR is filled with a few good files first; what libFuzzer finds is kept there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import gzip
 import importlib.util
 import io
 import json
+import logging
+import os
 import shutil
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -25,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 with atheris.instrument_imports(include=["fer_tf"]):
     from fer_tf import artifacts, config, faces, recipes
     from fer_tf.data.loading import load_dataset
+    from fer_tf.data.names import merge_names, split_of
+    from fer_tf.data.reading.folders import arrange
     from fer_tf.errors import InputError
     from fer_tf.faces import kinds, pictures
 
@@ -32,6 +37,9 @@ import numpy as np
 from PIL import Image
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fer-fuzz-"))
+_CACHE = _FOLDER / "cache"  # of lists of broken files
+os.environ["XDG_CACHE_HOME"] = str(_CACHE)
+logging.getLogger("fer_tf").addHandler(logging.NullHandler())
 _USAGES = (b"Training", b"PublicTest", b"PrivateTest")
 _LONGEST_LINE = 2000  # characters of a message
 
@@ -41,6 +49,8 @@ def _may_refuse(work, *arguments, **settings) -> None:
         work(*arguments, **settings)
     except InputError as error:
         assert len(str(error)) <= _LONGEST_LINE, f"a message of {len(str(error))} characters"
+        assert str(error).isprintable(), f"a message with control characters: {error!r}"
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 def _file(name: str, data: bytes) -> Path:
@@ -117,6 +127,112 @@ def folder(data: bytes) -> None:
     )
 
 
+def layout(data: bytes) -> None:
+    """Names of folders and files alone: each picture is read or left out once, whatever the names are."""
+    give = atheris.FuzzedDataProvider(data)
+    words = ("train", "Val", "test_set", "happy", "Anger", "3", "", "PublicTest1.png")
+    names = [give.ConsumeUnicodeNoSurrogates(8).replace("/", "") or "x" for _ in range(give.ConsumeIntInRange(1, 4))]
+    names += [word or "s1" for word in words]
+    pictures = set()
+    for _ in range(give.ConsumeIntInRange(1, 12)):
+        depth = give.ConsumeIntInRange(1, 6)
+        pictures.add(tuple(names[give.ConsumeIntInRange(0, len(names) - 1)] for _ in range(depth)))
+    found = arrange(sorted(pictures))
+    seen = [path for path, _, _ in found.rows] + [path for paths in found.left_out.values() for path in paths]
+    assert sorted(seen) == sorted("/".join(parts) for parts in pictures)
+    class_names, class_of = merge_names([folder for _, _, folder in found.rows])
+    assert set(class_of.values()) == set(class_names) and len(set(class_names)) == len(class_names)
+    for name in names:
+        assert split_of(name) == split_of(name.upper().lower()) or not name.isascii()
+        assert merge_names([name, *class_names])[1][name] in merge_names([name, *class_names])[0]
+
+
+def _choose(give: atheris.FuzzedDataProvider, choices):
+    """One of the choices, or a few bytes of the fuzzer's own."""
+    place = give.ConsumeIntInRange(0, len(choices))
+    return choices[place] if place < len(choices) else give.ConsumeBytes(12)
+
+
+def _table(give: atheris.FuzzedDataProvider, header, columns) -> bytes:
+    """A table in one of many writings; each field is one of its column's choices, or bytes of the fuzzer's own."""
+    separator = _choose(give, (b",", b";", b"\t"))
+    end = _choose(give, (b"\n", b"\r\n", b"\r"))
+    rows = [[_choose(give, names) for names in header]] if give.ConsumeIntInRange(0, 7) else []
+    rows += [[_choose(give, column) for column in columns] for _ in range(give.ConsumeIntInRange(0, 6))]
+    quote = give.ConsumeIntInRange(0, 3) == 3
+    text = end.join(separator.join(b'"%s"' % field if quote else field for field in row) for row in rows)
+    form = give.ConsumeIntInRange(0, 7)
+    if form == 6:
+        text = text.decode("utf-8", "replace").encode("utf-16")
+    return b"\xef\xbb\xbf" + text if form == 7 else text
+
+
+_PIXELS = tuple(b" ".join([b"%d" % (7 * side % 256)] * side * side) for side in (8, 9, 48))
+_LABELS = (b"3", b"7", b"0.0", b"Happiness", b"sad", b"+4", b"08")
+_SPLIT_NAMES = (*_USAGES, b"train", b"VAL", b"test")
+
+
+def table(data: bytes) -> None:
+    """A table of pixels in any writing, plain or inside an archive."""
+    give = atheris.FuzzedDataProvider(data)
+    lists = (*_PIXELS, b"[" + _PIXELS[0].replace(b" ", b", ") + b"]", _PIXELS[1].replace(b" ", b".0 "), _PIXELS[0][:-9])
+    header = ((b"emotion", b"Label"), (b"pixels", b"image"), (b"Usage", b" split "), (b"subject", b"x", b"path"))
+    text = _table(give, header, (_LABELS, lists, _SPLIT_NAMES, (b"p1", b"p2", b"")))
+    packing = give.ConsumeIntInRange(0, 4)
+    if packing in (2, 3):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=("w:", "w:gz")[packing - 2]) as archive:
+            for name, content in (("fer2013/README", b"x"), ("fer2013/fer2013.csv", text)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        text = bytearray(buffer.getvalue())
+        for _ in range(give.ConsumeIntInRange(0, 3)):
+            text[give.ConsumeIntInRange(0, min(len(text), 2048) - 1)] = give.ConsumeIntInRange(0, 255)
+    elif packing == 4:
+        text = gzip.compress(text)
+    _may_refuse(load_dataset, _file("table.csv", bytes(text)), **_options(give))
+
+
+def _options(give: atheris.FuzzedDataProvider) -> dict:
+    return {
+        "training": give.ConsumeBool(),
+        "skip_broken": give.ConsumeBool(),
+        "class_names": (None, ["fer2013"], ["rafdb"], ["a", "b"])[give.ConsumeIntInRange(0, 3)],
+        "subjects": (None, "subject", r"(\d)", give.ConsumeUnicodeNoSurrogates(6))[give.ConsumeIntInRange(0, 3)],
+    }
+
+
+_LISTED = (b"img/0.png", b"img\\1.png", b"./img/2.png", b"img/../img/3.png", b"/dev/zero", b"fifo", b"loop", b"no.png")
+
+
+def paths(data: bytes) -> None:
+    """A table of paths beside pictures, links and a FIFO; only the pictures in `img` may be read."""
+    give = atheris.FuzzedDataProvider(data)
+    root = _FOLDER / "paths"
+    if not root.exists():
+        (root / "img").mkdir(parents=True)
+        for number, content in enumerate(_SOUND):
+            (root / f"img/{number}.png").write_bytes(content)
+        os.mkfifo(root / "fifo")
+        (root / "loop").symlink_to("loop")
+    if give.ConsumeBool():
+        header = ((b"path", b"image", b"File Name"), (b"label", b"emotion"), (b"split", b"Usage"), (b"subject", b"x"))
+        text = _table(give, header, (_LISTED, (b"happy", b"sad", b"1", b"Bored"), _SPLIT_NAMES, (b"p1", b"p2", b"")))
+    else:
+        text = b"path,label\nimg/0.png,happy\nimg/1.png,sad\n" + give.ConsumeBytes(400)
+    options = _options(give)
+    (root / "table.csv").write_bytes(text)
+
+    def read() -> None:
+        dataset = load_dataset(root / "table.csv", **options)
+        if dataset.files is not None:
+            read_from = {os.path.realpath(root / file) for file in dataset.files}
+            assert all(os.path.dirname(file) == os.path.realpath(root / "img") for file in read_from), read_from
+
+    _may_refuse(read)
+
+
 def settings(data: bytes) -> None:
     path = _file("config.json", data)
 
@@ -188,7 +304,16 @@ def _seeds(target: str) -> list[bytes]:
     return [bytes(64), bytes(range(256)), b"\0" * 4 + _PNG]
 
 
-TARGETS = {"csv": csv, "npz": npz, "folder": folder, "config": settings, "image": image}
+TARGETS = {
+    "csv": csv,
+    "npz": npz,
+    "folder": folder,
+    "layout": layout,
+    "table": table,
+    "paths": paths,
+    "config": settings,
+    "image": image,
+}
 
 
 def main() -> None:
