@@ -181,6 +181,25 @@ def calibration_verdict(check: Mapping[str, Any]) -> str:
     return f"Not passed: {' and '.join(faults)}."
 
 
+def calibration_meaning(check: Mapping[str, Any]) -> str:
+    """Say in one sentence what the check means for who reads a score.
+
+    Args:
+        check: as returned by `calibration_check`.
+    """
+    error = f"{100 * max(half['ece_after'] for half in check['halves']):.1f} points"
+    if not all(half["inside_band"] for half in check["halves"]):
+        return (
+            "What it means: even on images like these a score is no exact share of right answers: off by "
+            f"{error} on average in the worse half, more than chance explains."
+        )
+    return (
+        "What it means: on images like these a score can be read as a share: of those with a score near 0.7 about 70 % "
+        f"are right (off by {error} on average in the worse half, which chance explains)"
+        + ("." if check["passed"] else "; the temperature does not make the scores better.")
+    )
+
+
 def _check_temperature(temperature: float) -> None:
     if not 0 < temperature < np.inf:
         raise InputError(f"temperature is {temperature}; expected a number above 0")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_tf.evaluation.calibration import calibration_verdict, place_in_band
+from fer_tf.evaluation.calibration import calibration_meaning, calibration_verdict, place_in_band
 from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.text import interval, number, percent
@@ -113,20 +113,7 @@ def format_calibration(check: dict[str, Any]) -> str:
             f" a perfectly calibrated model: {interval(half['band'], '.4f')} ({place_in_band(half)})",
             f"  negative log-likelihood  {half['nll_before']:.4f} -> {half['nll_after']:.4f}",
         ]
-    error = f"{100 * max(half['ece_after'] for half in check['halves']):.1f} points"
-    if all(half["inside_band"] for half in check["halves"]):
-        meaning = (
-            "on images like these a score can be read as a share: of those with a score near 0.7 about 70 % are right "
-            f"(off by {error} on average in the worse half, which chance explains)"
-        )
-        if not check["passed"]:
-            meaning += "; the temperature does not make the scores better"
-    else:
-        meaning = (
-            f"even on images like these a score is no exact share of right answers: off by {error} on average in the "
-            "worse half, more than chance explains"
-        )
-    return "\n".join([*lines, calibration_verdict(check), f"What it means: {meaning}."]) + "\n"
+    return "\n".join([*lines, calibration_verdict(check), calibration_meaning(check)]) + "\n"
 
 
 def _has_roc_auc(result: dict[str, Any]) -> bool:

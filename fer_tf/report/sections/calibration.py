@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fer_tf.evaluation.calibration import calibration_verdict, place_in_band
+from fer_tf.evaluation.calibration import calibration_meaning, calibration_verdict, place_in_band
 from fer_tf.report.document import Block, Paragraph, Picture, Table
 from fer_tf.report.facts import Facts
 from fer_tf.task import SELECTION_SPLIT
@@ -96,5 +96,5 @@ def _check(facts: Facts) -> list[Block]:
             "with the same scores would show on as many images."
         ),
         Table.from_rows(rows, "lrrrrrlr"),
-        Paragraph(calibration_verdict(check)),
+        Paragraph(f"{calibration_verdict(check)} {calibration_meaning(check)}"),
     ]
