@@ -29,7 +29,8 @@ from fer_tf.text import duration, listed, printable, quantity
 logger = logging.getLogger(__name__)
 
 _CHUNK = 256  # images between two looks at the clock; a multiple of the batch of a Keras model
-_PROGRESS_SECONDS = 2.0
+_PROGRESS_SECONDS = 2.0  # before the first line, and between two
+_LONGEST_PAUSE = 30.0
 _clock = time.monotonic
 
 
@@ -171,9 +172,9 @@ def left_out_text() -> str:
 
 
 class Progress:
-    """Logs every two seconds at most how much is done, how fast it goes, and how long the rest takes.
+    """Logs how much is done, how fast it goes, and how long the rest takes.
 
-    What ends sooner logs nothing.
+    What ends within two seconds logs nothing. The longer it takes, the rarer are the lines: 2 to 30 seconds apart.
     """
 
     def __init__(self, total: int, things: str = "images") -> None:
@@ -190,7 +191,8 @@ class Progress:
         """Count things that were just done."""
         self._done += count
         now = _clock()
-        if now - self._said > _PROGRESS_SECONDS:
+        pause = min(max(_PROGRESS_SECONDS, (self._said - self._started) / 4), _LONGEST_PAUSE)
+        if now - self._said > pause:
             self._said, rate = now, self._done / (now - self._started)
             done, total = f"{self._done:,}", f"{self._total:,}"
             left = duration((self._total - self._done) / rate)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_PACKAGES = {".keras": "keras", ".onnx": "onnxruntime"}  # that open a model
 _SPLITS = ("validation", "test", "train")
 
 
@@ -86,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     read_thresholds(metadata)
     # What this installation lacks and what is wrong with the data is said before any picture is decoded or TensorFlow
     # is imported.
+    _check_packages({path.suffix, other_path.suffix if other_path else ""}, plot=bool(args.plot))
     if left_out := scoring.left_out_text():
         if args.against or args.tta:
             raise InputError(
@@ -163,6 +166,14 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.predictions, scoring.predictions_csv(parts, answers))
         print(f"Wrote {args.predictions}")
     return 0
+
+
+def _check_packages(suffixes: set[str], *, plot: bool) -> None:
+    """Refuse what this installation cannot open or draw; raises ModuleNotFoundError, which names the package."""
+    needed = [_PACKAGES[suffix] for suffix in sorted(suffixes) if suffix in _PACKAGES]
+    for name in [*needed, *(["matplotlib"] if plot else [])]:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
 
 
 def _split_text(result: dict[str, Any], part: Dataset, split: str, name: str) -> str:
