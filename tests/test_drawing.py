@@ -200,3 +200,6 @@ def test_drawings_and_plots_have_one_palette():
     assert owners == {"colours.py"}
     for name, colour in zip(drawing.EMOTIONS, colours.EMOTION_COLOURS, strict=True):
         assert drawing._colour(Mark((0, 0, 9, 9), "", name)) == ImageColor.getrgb(colour)
+    flat = drawing.draw_map(np.full((48, 48), 0, np.uint8), np.ones((48, 48)), "")
+    orange = [round(0.8 * part) for part in ImageColor.getrgb(colours.ORANGE)]
+    np.testing.assert_allclose(flat.getpixel((flat.width - 9, 9)), orange, atol=1)

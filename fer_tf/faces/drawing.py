@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, PngImagePlugin
 
-from fer_tf.faces.colours import EMOTION_COLOURS, OTHER_COLOURS
+from fer_tf.faces.colours import EMOTION_COLOURS, ORANGE, OTHER_COLOURS
 from fer_tf.faces.crops import Box
 from fer_tf.faces.fonts import font_for, without_lost_letters
 from fer_tf.task import EMOTIONS, canonical_emotion
@@ -23,7 +23,7 @@ _LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likew
 _LETTER_OF_FACE = 0.2  # height of the letters, in widths of the median face
 _MIN_LETTER = 11.0  # pixels; smaller ones cannot be read
 _MAP_SCALE, _MAP_LETTERS = 8, 20  # pixels for each of the crop's; height of the letters
-_MAP_COLOUR, _MAP_STRENGTH = (230, 120, 0), 0.8
+_MAP_STRENGTH = 0.8
 _MARK = b"fer_tf: annotated copy"  # in the files that we write, so that they are never read as photographs
 _MARK_WITHIN = 4096  # bytes from the start of the file
 
@@ -100,7 +100,7 @@ def draw_map(crop: np.ndarray, values: np.ndarray, text: str) -> Image.Image:
     positive = np.clip(values, 0, None)
     share = np.rint(255 * _MAP_STRENGTH * positive / max(positive.max(), 1e-9)).astype(np.uint8)
     mask = Image.fromarray(share).resize((side, side), Image.Resampling.BICUBIC)
-    with_map = Image.composite(Image.new("RGB", face.size, _MAP_COLOUR), face, mask)
+    with_map = Image.composite(Image.new("RGB", face.size, ORANGE), face, mask)
     text, font = _drawable(text, _MAP_LETTERS, 2 * side - 2 * _MAP_LETTERS)
     picture = Image.new("RGB", (2 * side + _MAP_SCALE, side + 2 * _MAP_LETTERS), "white")
     picture.paste(face, (0, 0))
