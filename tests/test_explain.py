@@ -40,7 +40,7 @@ def test_the_map_lies_on_what_the_model_looks_at(rows, columns):
 
 
 def test_the_score_falls_faster_along_the_map_than_along_others():
-    """The deletion check on the shipped model and drawn faces; the note has it on 200 images of PublicTest."""
+    """The deletion check on the shipped model and drawn faces; docs/trust.md has it on 200 images of PublicTest."""
     predict = open_model(shipped_model(".tflite")).predict
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:48, :48]
