@@ -2,12 +2,13 @@
 
     python tests/fuzz.py csv CORPUS_DIR -max_total_time=600 -seed=1 -timeout=20 -rss_limit_mb=2048
 
-Targets: csv, npz, folder, layout, table, paths, config, image. Anything but an InputError of one short line ends the
-session with the input. CORPUS_DIR is filled with a few good files first; what libFuzzer finds is kept there.
+Targets: csv, npz, folder, layout, table, paths, parquet, config, image. Anything but an InputError of one short line
+ends the session with the input. CORPUS_DIR is filled with a few good files first; what libFuzzer finds is kept there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
 import io
@@ -29,11 +30,15 @@ with atheris.instrument_imports(include=["fer_tf"]):
     from fer_tf import artifacts, config, faces, recipes
     from fer_tf.data.loading import load_dataset
     from fer_tf.data.names import merge_names, split_of
+    from fer_tf.data.reading import parquet as _  # noqa: F401  # `read` imports it only when it is needed
     from fer_tf.data.reading.folders import arrange
+    from fer_tf.data.reading.parquet_pages import page_sizes
     from fer_tf.errors import InputError
     from fer_tf.faces import kinds, pictures
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fer-fuzz-"))
@@ -233,6 +238,102 @@ def paths(data: bytes) -> None:
     _may_refuse(read)
 
 
+def parquet(data: bytes) -> None:
+    """A file of any kind of columns, then changed in places: the footer, the headers of pages, the pages."""
+    give = atheris.FuzzedDataProvider(data)
+    kind = give.ConsumeIntInRange(0, 7)
+    if kind == 0:
+        with contextlib.suppress(ValueError):
+            page_sizes(io.BytesIO(data), 1, give.ConsumeIntInRange(0, 1 << 40))
+        return
+    root = _FOLDER / "parquet"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for number in range(give.ConsumeIntInRange(1, 2)):
+        name = ("train", "test-00000-of-00001", "x", "train/0000", "0")[give.ConsumeIntInRange(0, 4)]
+        content = give.ConsumeBytes(1 << 16) if kind == 1 else _parquet_file(give)
+        path = root / f"{name}{number or ''}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    _may_refuse(
+        load_dataset,
+        root if give.ConsumeBool() else path,
+        training=give.ConsumeBool(),
+        skip_broken=give.ConsumeBool(),
+        class_names=(None, ["fer2013"], ["rafdb"], ["a", "b"])[give.ConsumeIntInRange(0, 3)],
+        subjects=(None, r"(\d)", "label")[give.ConsumeIntInRange(0, 2)],
+    )
+
+
+def _parquet_file(give: atheris.FuzzedDataProvider) -> bytes:
+    rows = give.ConsumeIntInRange(0, 6)
+
+    def one_of(values):
+        return values[give.ConsumeIntInRange(0, len(values) - 1)]
+
+    def text() -> str:
+        return one_of(("happy", "sad", "1", "-1", "train", "7", give.ConsumeUnicodeNoSurrogates(8)))
+
+    def picture() -> bytes | None:
+        return one_of((*_SOUND, None, give.ConsumeBytes(40)))
+
+    def column(first: int = 0, last: int = 7):
+        binary = one_of((pa.binary(), pa.large_binary(), pa.binary_view()))
+        string = one_of((pa.string(), pa.large_string(), pa.string_view(), pa.binary()))
+        struct = pa.struct([("bytes", binary), ("path", string)])
+        kinds = (
+            lambda: pa.array([picture() for _ in range(rows)], binary),
+            lambda: pa.array([{"bytes": picture(), "path": text()} for _ in range(rows)], struct),
+            lambda: pa.array([one_of((0, 1, 2, None, -1)) for _ in range(rows)], pa.int64()),
+            lambda: pa.array([text() for _ in range(rows)], string),
+            lambda: pa.array([text() for _ in range(rows)]).dictionary_encode(),
+            lambda: pa.array([give.ConsumeFloat() for _ in range(rows)]),
+            lambda: pa.array([[1]] * rows),
+            lambda: pa.nulls(rows),
+        )
+        return kinds[give.ConsumeIntInRange(first, last)]()
+
+    sound = give.ConsumeIntInRange(0, 3)  # most have what is looked for
+    names = ["image", "label"] if sound else []
+    columns = [column(0, 1), column(2, 4)] if sound else []
+    for _ in range(give.ConsumeIntInRange(not sound, 2)):
+        names.append(one_of(("image", "label", "split", "subject", "x", "image.bytes", text())))
+        columns.append(column())
+    features = {
+        names[0]: {"_type": "Image"},
+        names[-1]: {"_type": "ClassLabel", "names": [text() for _ in range(give.ConsumeIntInRange(0, 3))]},
+    }
+    metadata = json.dumps({"info": {"features": one_of((features, [], {names[-1]: 3}))}})
+    if not give.ConsumeIntInRange(0, 7):
+        metadata = give.ConsumeUnicodeNoSurrogates(40)
+    table = pa.table(columns, names).replace_schema_metadata({"huggingface": metadata})
+    buffer = io.BytesIO()
+    dictionary = give.ConsumeBool()
+    delta = [
+        field.name
+        for field in table.schema
+        if pa.types.is_string(field.type) and table.schema.names.count(field.name) == 1
+    ]
+    with contextlib.suppress(pa.ArrowException):  # what cannot be written leaves a part of a file
+        pq.write_table(
+            table,
+            buffer,
+            row_group_size=one_of((1, 2, 100)),
+            use_dictionary=dictionary,
+            compression=one_of(("none", "snappy", "zstd", "gzip")),
+            data_page_version=one_of(("1.0", "2.0")),
+            column_encoding=None if dictionary else dict.fromkeys(delta, "DELTA_BYTE_ARRAY") or None,
+            store_schema=give.ConsumeBool(),
+        )
+    file = bytearray(buffer.getvalue())
+    for _ in range(give.ConsumeIntInRange(0, 4)):
+        place = give.ConsumeIntInRange(0, max(len(file) - 1, 0))
+        at = place if give.ConsumeBool() else max(len(file) - 1 - place % 600, 0)  # often in the footer
+        new = give.ConsumeBytes(give.ConsumeIntInRange(0, 8))
+        file[at : at + (len(new) if give.ConsumeIntInRange(0, 3) else 0)] = new
+    return bytes(file)
+
+
 def settings(data: bytes) -> None:
     path = _file("config.json", data)
 
@@ -280,6 +381,8 @@ def _seeds(target: str) -> list[bytes]:
         return [table, gzip.compress(table), packed.getvalue(), b"emotion,pixels\n" + row + b"\n"]
     if target == "config":
         return [json.dumps(chosen.to_dict()).encode() for chosen in recipes.RECIPES.values()] + [b'{"epochs": 3}']
+    if target == "parquet":
+        return [bytes([kind, *range(seed, seed + 200)]) for kind in range(8) for seed in range(0, 50, 7)]
     if target == "image":
         exif = Image.Exif()
         exif[0x0112] = 6
@@ -311,6 +414,7 @@ TARGETS = {
     "layout": layout,
     "table": table,
     "paths": paths,
+    "parquet": parquet,
     "config": settings,
     "image": image,
 }

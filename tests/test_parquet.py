@@ -360,7 +360,7 @@ def test_one_value_in_many_rows_is_not_unpacked_for_all_of_them(tmp_path):
     path = write(tmp_path / "a.parquet", pa.table({"image": big}), compression="zstd", store_schema=False)
     assert path.stat().st_size < 1 << 20
     piece = ParquetPiece(path, "a.parquet", None, "a.parquet")
-    assert len(next(piece.pictures("image", 0))) <= 4
+    assert len(next(piece.pictures("image", 0))) <= 3
 
 
 def test_a_page_beyond_all_measure_is_refused(tmp_path, monkeypatch):
@@ -461,3 +461,14 @@ def test_the_real_package(tmp_path):
         path.write_bytes(png(row))
     local = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / "folder"), cache_dir=str(tmp_path / "hf"))
     assert load_dataset(local, training=False).class_names == ("happy", "sad")
+
+
+def test_a_file_that_unpacks_to_thousands_of_times_its_size_is_given_up(tmp_path, monkeypatch):
+    from fer_tf.data.reading import parquet
+
+    monkeypatch.setattr(parquet, "_FREE_BYTES", 8 << 20)
+    label = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array(["h" * (1 << 20)]))
+    table = pa.table({"image": [png(0)] * 500, "label": label})
+    path = write(tmp_path / "a.parquet", table, compression="zstd", store_schema=False)
+    with pytest.raises(InputError, match=r"a file of 0 MiB that unpacks to more than \d+; do not use it"):
+        load_dataset(path, training=False)

@@ -342,7 +342,7 @@ def _class_label(feature: Mapping[str, Any], where: str) -> tuple[str, ...] | No
         names = [names[str(number)] for number in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > MAX_CLASSES:
         raise InputError(f"{where}: its class names are no list of at most {MAX_CLASSES} names; mend the metadata")
-    return tuple(names)
+    return tuple(names) or None
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"PAR1"
 _SHARD = re.compile(r"[-_.]?(\d{1,9})(?:[-_]of[-_](\d{1,9})(?:[-_.][0-9a-f]+)?)?$")  # -00000-of-00004-0a1b2c, _3
-_MAX_PAGE_BYTES = 1 << 30  # unpacked; a row group of 100 photographs has 0.5 GB
-_BATCH_BYTES = 64 << 20  # unpacked at a time, above what a page takes
+_MAX_PAGE_BYTES = 512 << 20  # unpacked; at the Hub's 100 rows a group, photographs of 5 MB
+_BATCH_BYTES = 64 << 20  # unpacked at a time, above what two pages take
+_MAX_RATIO, _FREE_BYTES = 64, 4 << 30  # what a file may unpack to, relative to its size and beyond it
 _MAX_BATCH = 1024  # rows
 _BUFFER_BYTES = 1 << 20  # of a column that are read at a time
 _ERRORS = (
@@ -105,6 +106,7 @@ class ParquetPiece:
         """
         self.name, self.split, self._where = name, split, where
         self._path = path
+        self._unpacked = 0  # bytes
         with open(path, "rb") as file:
             start = file.read(len(MAGIC))
         if start != MAGIC:
@@ -143,6 +145,7 @@ class ParquetPiece:
                     array = batch.column(0)
                     for part in column.removeprefix(batch.schema.names[0]).split(".")[1:]:
                         array = part_of(array, part)
+                    self._count(array.nbytes)
                     if passed < len(array):
                         yield array.slice(max(passed, 0))
                     passed -= len(array)
@@ -154,6 +157,15 @@ class ParquetPiece:
     def part_end(self, row: int) -> int:
         """Return the end of a row's group."""
         return self._ends[bisect.bisect_right(self._ends, row)]
+
+    def _count(self, num_bytes: int) -> None:
+        """Refuse a file that unpacks to more than any set of pictures does, over all passes."""
+        self._unpacked += num_bytes
+        size = self._path.stat().st_size
+        if self._unpacked > _MAX_RATIO * size + _FREE_BYTES:
+            raise InputError(
+                f"a file of {size >> 20:,} MiB that unpacks to more than {self._unpacked >> 20:,}; do not use it"
+            )
 
     def _batch_size(self, group: int, column: str) -> int:
         """Return how many rows of a group may be unpacked at a time."""
@@ -167,15 +179,13 @@ class ParquetPiece:
                 start = chunk.data_page_offset
                 if chunk.dictionary_page_offset and 0 < chunk.dictionary_page_offset < start:
                     start = chunk.dictionary_page_offset
-                found = page_sizes(file, start, chunk.total_compressed_size)
-                sizes.largest = max(sizes.largest, found.largest)
-                sizes.largest_value = max(sizes.largest_value, found.largest_value)
+                sizes.update(page_sizes(file, start, chunk.total_compressed_size))
         if sizes.largest > _MAX_PAGE_BYTES:
             raise InputError(
                 f"a page of {sizes.largest >> 20:,} MiB; expected at most {_MAX_PAGE_BYTES >> 20:,}: write the file "
                 "anew with smaller row groups"
             )
-        return min(max(_BATCH_BYTES // (sizes.largest_value + 1), 1), _MAX_BATCH)
+        return min(max(_BATCH_BYTES // (sizes.largest_value + sizes.largest_mean + 1), 1), _MAX_BATCH)
 
 
 def _damaged_text(error: Exception) -> str:

@@ -20,10 +20,18 @@ class PageSizes:
     Attributes:
         largest: of any page.
         largest_value: bound on a value that may stand in many rows although it is stored once.
+        largest_mean: of the values of a page, the largest of all pages.
     """
 
     largest: int = 0
     largest_value: int = 0
+    largest_mean: int = 0
+
+    def update(self, other: PageSizes) -> None:
+        """Count the pages of another column."""
+        self.largest = max(self.largest, other.largest)
+        self.largest_value = max(self.largest_value, other.largest_value)
+        self.largest_mean = max(self.largest_mean, other.largest_mean)
 
 
 def page_sizes(file: BinaryIO, start: int, length: int) -> PageSizes:
@@ -46,11 +54,12 @@ def page_sizes(file: BinaryIO, start: int, length: int) -> PageSizes:
         unpacked, packed = header.get(2), header.get(3)
         if not isinstance(unpacked, int) or not isinstance(packed, int) or unpacked < 0 or packed < 0:
             raise ValueError("a page without a size")
-        sizes.largest = max(sizes.largest, unpacked)
         about = header.get(5) or header.get(8)
-        encoding = about.get(2 if 5 in header else 4) if isinstance(about, dict) else None
-        if header.get(1) == _DICTIONARY_PAGE or encoding == _DELTA_BYTE_ARRAY:
-            sizes.largest_value = max(sizes.largest_value, unpacked)
+        about = about if isinstance(about, dict) else {}
+        encoding, num_values = about.get(2 if 5 in header else 4), about.get(1)
+        may_repeat = header.get(1) == _DICTIONARY_PAGE or encoding == _DELTA_BYTE_ARRAY
+        mean = unpacked // max(num_values, 1) if isinstance(num_values, int) else 0
+        sizes.update(PageSizes(unpacked, unpacked if may_repeat else 0, mean))
         at += header_length + packed
         num_pages += 1
         if num_pages > _MAX_PAGES:
