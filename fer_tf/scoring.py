@@ -24,7 +24,7 @@ from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
 from fer_tf.install import install_hint
 from fer_tf.task import SPLITS, split_title
-from fer_tf.text import duration, listed, printable, quantity
+from fer_tf.text import duration, listed, printable, quantity, votes_text
 
 logger = logging.getLogger(__name__)
 
@@ -307,6 +307,8 @@ def load_data(
         InputError: if the data cannot be read, or neither data nor a run is given.
     """
     if path is None:
+        if reading.get("labels") or reading.get("labels_as"):
+            raise InputError("--labels goes with --data: name the file whose rows the votes are on")
         if run is None:
             raise InputError("no data named: give --data PATH, or --run DIR for the data that the run was trained on")
         return run_data(run, run_config(run)), True
@@ -320,7 +322,16 @@ def load_data(
         cut["cut"] = metadata["data"].get("cut", "rows")  # version 0.1 recorded none and cut row by row
         reading = {**reading, "subjects": reading.get("subjects") or metadata["data"].get("subjects")}
         data = load_dataset(path, **reading, classes=metadata["class_names"], **cut)
+    _warn_of_other_target(data, metadata)
     return as_test_set(data), False
+
+
+def _warn_of_other_target(data: Dataset, metadata: Mapping[str, Any]) -> None:
+    """Warn if a model that learned labels of votes is scored on others, or the other way round."""
+    trained, scored = metadata.get("data", {}).get("label_source"), data.label_source
+    if (trained or {}).get("as") != (scored or {}).get("as") or bool(trained) != bool(scored):
+        texts = [votes_text(source) if source else "the labels of its data" for source in (trained, scored)]
+        logger.warning("the model learned %s and is scored on %s: another target", *texts)
 
 
 def as_test_set(dataset: Dataset) -> Dataset:

@@ -103,6 +103,11 @@ def setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def votes_text(label_source: Mapping[str, str]) -> str:
+    """Say which votes are the labels, as `Dataset.label_source` describes them."""
+    return f"the {label_source['as']} of the votes in {label_source['file']}"
+
+
 def listed(words: Sequence[str], conjunction: str = "and") -> str:
     """Join words: a, b and c."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"

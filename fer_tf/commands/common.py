@@ -75,9 +75,22 @@ def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
         help="tells people apart, so that nobody is in two of the splits that are cut: a regular expression whose "
         "first group is the person in a picture's path, or a column of a table",
     )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="votes of FER+ (fer2013new.csv) in the place of fer2013.csv's own labels: another target, with contempt "
+        "as an eighth class",
+    )
+    parser.add_argument(
+        "--labels-as",
+        choices=("majority", "distribution"),
+        help="majority: a label is what more than half voted for; distribution: train on the shares of the votes "
+        "(majority)",
+    )
     parser.add_argument("--skip-broken", action="store_true", help="leave out what cannot be read, counted")
 
 
 def reading_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `load_dataset` that `add_reading_arguments` parsed."""
-    return {name: getattr(args, name) for name in ("faces", "class_names", "subjects", "skip_broken")}
+    names = ("faces", "class_names", "subjects", "skip_broken", "labels", "labels_as")
+    return {name: getattr(args, name) for name in names}

@@ -163,7 +163,8 @@ def _settings(args: argparse.Namespace) -> tuple[str, Config]:
 
 def _check_resume(args: argparse.Namespace) -> None:
     """Refuse settings beside --resume."""
-    names = ("run", "recipe", "config", "classes", "limit", "seeds", "class_names", "subjects", "skip_broken")
+    settings = ("run", "recipe", "config", "classes", "limit", "seeds")
+    names = (*settings, "class_names", "subjects", "skip_broken", "labels", "labels_as")
     given = ["--" + name.replace("_", "-") for name in names if getattr(args, name)]
     given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
     if given:

@@ -37,6 +37,9 @@ class Dataset:
             apart. One person never stands in two of the splits that `load_dataset` cuts.
         unsplit: True if the source says nothing of splits, and all rows are called train for the time being.
         left_out: reason -> number of files that were not read.
+        targets: float32 (n, classes), what training aims at where votes were given, each row summing to 1; None where
+            it is the labels.
+        label_source: `file`, `sha256` and `as` of the votes that stand in for the data's own labels; None without.
     """
 
     labels: np.ndarray
@@ -54,6 +57,8 @@ class Dataset:
     subjects: np.ndarray | None = None
     unsplit: bool = False
     left_out: dict[str, int] = dataclasses.field(default_factory=dict)
+    targets: np.ndarray | None = None
+    label_source: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.pixels is None):
@@ -88,6 +93,7 @@ class Dataset:
             pixels=None if self.pixels is None else self.pixels[index],
             files=None if self.files is None else self.files[index],
             subjects=None if self.subjects is None else self.subjects[index],
+            targets=None if self.targets is None else self.targets[index],
             origin=None,
         )
 
@@ -109,6 +115,8 @@ class Dataset:
     def select(self, class_names: Sequence[str]) -> Dataset:
         """Return the rows of some classes, with labels renumbered in the order given.
 
+        Targets keep the shares of these classes, scaled to sum to 1.
+
         Raises:
             InputError: for an unknown or repeated name.
         """
@@ -122,7 +130,11 @@ class Dataset:
         for label, name in enumerate(wanted):
             new_label[self.class_names.index(name)] = label
         chosen = self.rows(new_label[self.labels] >= 0)
-        return dataclasses.replace(chosen, labels=new_label[chosen.labels], class_names=wanted)
+        targets = chosen.targets
+        if targets is not None:
+            targets = targets[:, [self.class_names.index(name) for name in wanted]]
+            targets = targets / targets.sum(axis=1, keepdims=True)
+        return dataclasses.replace(chosen, labels=new_label[chosen.labels], class_names=wanted, targets=targets)
 
     def decoded(self) -> Dataset:
         """Return the same data with uint8 images in place of pixel strings, decoded by NumPy."""

@@ -13,6 +13,7 @@ from fer_tf.data.dataset import Dataset
 from fer_tf.data.reading import read, read_object
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.data.splits import check_training_rows, limited, select_classes, warn_of_shared_people, with_cut
+from fer_tf.data.votes import LABELS_AS, read_votes, with_votes
 from fer_tf.errors import InputError
 from fer_tf.faces.policy import CropPolicy
 from fer_tf.task import SPLITS
@@ -39,6 +40,8 @@ def load_dataset(
     subjects: str | None = None,
     skip_broken: bool = False,
     cut: str = "groups",
+    labels: str | os.PathLike[str] | None = None,
+    labels_as: str | None = None,
 ) -> Dataset:
     """Load and check a data set in any of the published forms, or draw the synthetic faces that come with fer_tf.
 
@@ -89,6 +92,12 @@ def load_dataset(
         skip_broken: True to go on without pictures and rows that cannot be read; they are counted in `left_out`.
         cut: `groups` keeps copies of an image and pictures of one person together in the splits that are cut; `rows`
             cuts row by row, as version 0.1 did.
+        labels: votes of FER+ (fer2013new.csv of github.com/microsoft/FERPlus) on the rows of fer2013.csv, which take
+            the place of its labels; contempt is an eighth class. Another target than FER-2013's labels: figures on the
+            two do not compare.
+        labels_as: `majority` (if None): a label is the choice with more than half of the votes. `distribution`:
+            training aims at the shares of the votes, and a label is the emotion with the most. Rows without such a
+            label, or whose voters say unknown or no face, are counted in `left_out`; `data.votes` has the rule.
 
     Returns:
         The faces, as pixel strings (csv and synthetic faces) or uint8 images (n, 48, 48), in the order of the file or
@@ -111,6 +120,8 @@ def load_dataset(
         raise InputError(f"validation_fraction {validation_fraction}: expected a number between 0 and 1")
     if limit < 0:
         raise InputError(f"limit {limit}: expected a number of images, or 0 for all")
+    if path is None and labels is not None:
+        raise InputError(f"{shown_path(Path(labels))}: votes of FER+ belong to the rows of fer2013.csv; name that file")
     if path is None:
         from fer_tf.data import synthetic
 
@@ -123,6 +134,10 @@ def load_dataset(
         name = shown_path(Path(path))
         dataset = read(Path(path), name, faces, class_names=class_names, subjects=subjects, skip_broken=skip_broken)
         dataset = dataclasses.replace(dataset, source=Path(path).resolve().name)
+    if labels is not None:
+        dataset = with_votes(dataset, read_votes(Path(labels)), labels_as or LABELS_AS[0], name)
+    elif labels_as is not None:
+        raise InputError(f"labels as {labels_as}: name the file of votes, too (--labels FILE)")
     if classes is not None:
         dataset = select_classes(dataset, classes)
     if len(dataset) == 0:
@@ -152,5 +167,7 @@ def load_dataset(
         "subjects": subjects,
         "skip_broken": skip_broken,
         "cut": cut,
+        "labels": None if labels is None else str(Path(labels).resolve()),
+        "labels_as": None if labels is None else labels_as or LABELS_AS[0],
     }
     return dataclasses.replace(dataset, origin=origin)

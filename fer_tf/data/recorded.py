@@ -33,6 +33,7 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
         "sha256": dataset.sha256,
         "synthetic": dataset.synthetic,
         "class_names": list(dataset.class_names),
+        **({"label_source": dataset.label_source} if dataset.label_source else {}),
         **{key: dataset.origin[key] for key in ("subjects", "cut") if dataset.origin and dataset.origin.get(key)},
         "counts": {split: [int(count) for count in dataset.counts(split)] for split in SPLITS if dataset.has(split)},
     }
@@ -68,6 +69,8 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
         class_names=description.get("numbering"),
         subjects=description.get("subjects") if own or same else None,
         skip_broken=bool(description.get("skip_broken")),
+        labels=description.get("labels") if own or same else None,
+        labels_as=description.get("labels_as") if own or same else None,
         cut=description.get("cut", "rows"),  # version 0.1 recorded none and cut row by row
     )
     found = public_description(dataset)

@@ -13,7 +13,7 @@ from fer_tf.report.document import Block, Code, Heading, Items, Paragraph, Table
 from fer_tf.report.facts import Facts
 from fer_tf.report.sections.limits import limits
 from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
-from fer_tf.text import megabytes, network_name, percent, points, with_interval
+from fer_tf.text import megabytes, network_name, percent, points, votes_text, with_interval
 
 _HASHES = (
     "No image of the data is in this folder: train_hashes.txt holds a SHA-256 of each training image's pixels, which "
@@ -31,6 +31,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
     """
     card = facts.scorecards[quantization]
     config, data = facts.config, facts.metrics["data"]
+    votes = data.get("label_source")
     names = ", ".join(data["class_names"])
     size = config["image_size"]
     backbone = backbone_terms(config.get("weights"))
@@ -62,12 +63,20 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
         *_results(facts, card, fer2013=fer2013),
         Heading("Training data and licence"),
         Paragraph(f"{data_terms(config.get('weights'), fer2013=fer2013)} {_HASHES}"),
+        *(
+            (Paragraph(f"The labels are {votes_text(votes)}: another target than those of the data itself."),)
+            if votes
+            else ()
+        ),
         *((Paragraph(backbone[0]), Items(backbone[1])) if backbone else ()),
         Paragraph(
             f"Recipe {config.get('recipe', 'custom')}, {_counts(data)}. Gradients came from train alone. If you have "
             "the data, run this beside this folder; it computes the figures again and compares them with metrics.json:"
         ),
-        Code(f"fer-tf evaluate --run {facts.name} --data {data['source']}"),
+        Code(
+            f"fer-tf evaluate --run {facts.name} --data {data['source']}"
+            + (f" --labels {votes['file']} --labels-as {votes['as']}" if votes else "")
+        ),
         Heading("Limits and intended use"),
         *limits(facts),
         Heading("What the labels cannot say"),

@@ -103,7 +103,7 @@ def _prepare(config: Config, dataset: Dataset, teacher_probabilities: np.ndarray
     labels, num_classes = train_split.labels, dataset.num_classes
     return _Data(
         train_split.images,
-        soft_targets(config, labels, num_classes, teacher_probabilities),
+        soft_targets(config, labels, num_classes, teacher_probabilities, train_split.targets),
         class_weights(labels, num_classes, config.class_weights)[labels],
         logit_offset(labels, num_classes, config.logit_adjustment),
         validation.images,

@@ -48,7 +48,11 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def soft_targets(
-    config: Config, labels: np.ndarray, num_classes: int, teacher_probabilities: np.ndarray | None = None
+    config: Config,
+    labels: np.ndarray,
+    num_classes: int,
+    teacher_probabilities: np.ndarray | None = None,
+    votes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Target distribution of each training image, before mixup and cutmix.
 
@@ -57,11 +61,13 @@ def soft_targets(
         labels: int (n,).
         num_classes: number of columns of the result.
         teacher_probabilities: float (n, num_classes), the teachers' mean probabilities; None without teachers.
+        votes: float (n, num_classes), shares of the votes on each image, which take the place of one-hot labels; None
+            without votes.
 
     Returns:
         float32 (n, num_classes), each row summing to 1.
     """
-    targets = one_hot(labels, num_classes)
+    targets = one_hot(labels, num_classes) if votes is None else votes
     if config.label_smoothing:
         targets = targets * (1 - config.label_smoothing) + config.label_smoothing / num_classes
     if teacher_probabilities is not None:

@@ -34,8 +34,10 @@ def save_npz(dataset: Dataset, path: str | os.PathLike[str]) -> None:
         path: the file to write; on an error it stays as it was.
 
     Raises:
-        InputError: if the file cannot be written.
+        InputError: if the file cannot be written, or the data has targets beside its labels, which it cannot hold.
     """
+    if dataset.targets is not None:
+        raise InputError("a .npz holds labels, not distributions of votes: write it with --labels-as majority")
     arrays = {
         "images": dataset.decoded().images,
         "labels": dataset.labels.astype(np.int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fer_tf.report.document import Block, Table
 from fer_tf.report.facts import Facts
-from fer_tf.text import duration, network_name
+from fer_tf.text import duration, network_name, votes_text
 
 _MACHINE_TITLES = {"cpu": "Processor", "cores": "Cores", "memory_gib": "Memory (GiB)", "system": "System"}
 
@@ -13,9 +13,11 @@ def overview(facts: Facts) -> list[Block]:
     metrics, names, size = facts.metrics, facts.class_names, facts.config.get("image_size")
     splits = facts.audit.get("splits", {})
     source = facts.audit.get("source") or metrics.get("data", {}).get("source")
+    votes = metrics.get("data", {}).get("label_source")
     rows = {
         "Task": f"one of {len(names)} classes for each 48x48 grey face: {', '.join(names)}" if names else None,
         "Data": f"{source}{': synthetic faces, drawn by a program' if facts.synthetic else ''}" if source else None,
+        "Labels": f"{votes_text(votes)}, not the data's own" if votes else None,
         "Images": ", ".join(f"{found['count']:,} {facts.title(split)}" for split, found in splits.items()),
         "Model": f"{network_name(facts.config.get('width'))}, input {size}x{size} pixels" if size else None,
         "Recipe": facts.config.get("recipe"),

@@ -54,6 +54,8 @@ def _command_from_files(facts: Facts) -> list[str]:
     words = ["fer-tf", "train", "--config", RunDirectory(facts.name).config.as_posix()]
     if facts.data.get("path"):
         words += ["--data", str(facts.data["source"])]
+    if source := facts.data.get("label_source"):
+        words += ["--labels", source["file"], "--labels-as", source["as"]]
     if facts.data.get("classes"):
         words += ["--classes", ",".join(facts.data["classes"])]
     if facts.data.get("limit"):
