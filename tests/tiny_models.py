@@ -36,7 +36,7 @@ def write_tiny(
         class_names: one name a class.
         input_shape: of another network than ours, for the error messages.
         changes: `custom`: name of a custom operator; `scale`, `zero_point`, `input_type`: of the input; `output_type`;
-            `num_outputs`; `metadata`.
+            `num_outputs`; `weights`, float32 (classes, values of the input); `metadata`.
     """
     model = _model(len(class_names), input_shape, **{key: changes[key] for key in changes if key != "metadata"})
     metadata = {"format": 1, "class_names": list(class_names), "image_size": 48, "synthetic": True}
@@ -55,6 +55,7 @@ def _model(
     input_type="uint8",
     output_type="float32",
     num_outputs=1,
+    weights=None,
 ):
     model = schema.ModelT()
     model.version = 3
@@ -88,18 +89,23 @@ def _model(
 
     num_values = int(np.prod(input_shape))
     pixels = tensor(input_shape, input_type)
-    quantization = schema.QuantizationParametersT()
-    quantization.scale, quantization.zeroPoint = [1.0 if scale is None else scale], [zero_point]
-    graph.tensors[pixels].quantization = quantization
+    if input_type != "float32":
+        quantization = schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = [1.0 if scale is None else scale], [zero_point]
+        graph.tensors[pixels].quantization = quantization
     floats = tensor(input_shape, "float32")
     flat = tensor((1, num_values), "float32")
     logits = tensor((1, num_classes), "float32")
     probabilities = tensor((1, num_classes), output_type)
     shape = tensor((2,), "int32", np.array([1, num_values], np.int32))
-    weights = dense_weights(num_classes) if num_values == 2304 else np.zeros((num_classes, num_values), np.float32)
+    if weights is None:
+        weights = dense_weights(num_classes) if num_values == 2304 else np.zeros((num_classes, num_values), np.float32)
     kernel = tensor(weights.shape, "float32", weights)
     builtin = schema.BuiltinOperator
-    operator(builtin.CUSTOM if custom else builtin.DEQUANTIZE, [pixels], [floats])
+    if input_type == "float32" and not custom:
+        floats = pixels
+    else:
+        operator(builtin.CUSTOM if custom else builtin.DEQUANTIZE, [pixels], [floats])
     operator(builtin.RESHAPE, [floats, shape], [flat])
     dense = schema.FullyConnectedOptionsT()
     operator(builtin.FULLY_CONNECTED, [flat, kernel, -1], [logits], schema.BuiltinOptions.FullyConnectedOptions, dense)

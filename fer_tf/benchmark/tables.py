@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fer_tf.text import network_name
+from fer_tf.task import split_title
+from fer_tf.text import megabytes, network_name, percent, points_with_interval
 
 QUIET_LOAD = 0.3  # a load average above it means that something else was running
 
@@ -113,6 +114,32 @@ def _format_startup(found: list[dict[str, Any]], figures: dict[str, Any]) -> str
         ("model", "s", "peak MiB"),
         [(row["file"], f"{row['median_s']:.2f}", f"{row['peak_memory_mib']:,.0f}") for row in found],
     )
+
+
+def against(found: list[dict[str, Any]], split: str | None) -> str:
+    """Table of another project's classifier and ours; figures without `accuracy` have no such columns."""
+    scored = "accuracy" in found[0]
+    rows = []
+    for row in found:
+        cells = [
+            row["file"],
+            str(row["image_size"] or "-"),
+            megabytes(row["size_bytes"]),
+            f"{row['median_ms']:,.3f}",
+            f"{row['p5_ms']:,.3f} - {row['p95_ms']:,.3f}",
+        ]
+        if scored:
+            cells += [percent(row["accuracy"], 2), points_with_interval(row) if "difference" in row else "-"]
+        rows.append(cells)
+    columns = ["model", "px", "size", "ms", "5 - 95 %"]
+    notes = ["One face on one thread, the models in turn. ms: median; the first model's resizing is not counted."]
+    if scored:
+        columns += ["accuracy", "less the first's (95 %)"]
+        notes.append(
+            f"Accuracy on {split_title(split or '')}, {found[0]['num_images']:,} images; differences in points, paired "
+            "bootstrap."
+        )
+    return _table(f"{found[0]['file']} beside ours", columns, rows, *notes)
 
 
 FORMAT: dict[str, Callable[..., str]] = {

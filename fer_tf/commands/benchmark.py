@@ -3,16 +3,24 @@
 The light install times a .tflite; the other parts need the `train` extra. A part that cannot be measured here is left
 out, and a line gives the reason. Without --run or --model, the model that ships with fer_tf is timed, if there is one.
 Other running programs disturb the figures, so the load average before the start is printed with them.
+
+--against times another project's .tflite beside ours in place of all that, and scores both on --data.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from fer_tf.benchmark.plan import PARTS, make_plan
-from fer_tf.benchmark.tables import FORMAT, feed_margin, head, left_out
+from fer_tf.benchmark.plan import PARTS, Plan, make_plan
+from fer_tf.benchmark.tables import FORMAT, against, feed_margin, head, left_out
 from fer_tf.cli import run_command
+from fer_tf.commands.common import parse_classes
+from fer_tf.errors import InputError
+from fer_tf.task import SELECTION_SPLIT, SPLITS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", metavar="S", type=float, default=1.0, help="least time of each measurement (%(default)s)"
     )
     parser.add_argument("--output", metavar="FILE.json", help="write the figures to this file too")
+    other = parser.add_argument_group("another project's classifier")
+    other.add_argument("--against", metavar="FILE.tflite", help="takes one square grey or RGB face")
+    parser._negative_number_matcher = re.compile(r"-\d")  # so that -1,1 is a value and no flag
+    other.add_argument("--against-range", metavar="LOW,HIGH", help="its values of black and white: 0,1 | -1,1 | 0,255")
+    other.add_argument(
+        "--against-classes", metavar="A,B,...", type=parse_classes, help="its classes, in the order of its output"
+    )
+    other.add_argument("--data", metavar="PATH", help="score both on this data: csv, npz or folder")
+    other.add_argument(
+        "--split", choices=SPLITS, default=SELECTION_SPLIT, help="the split of --data to score (%(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +69,15 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.output:
         check_writable(args.output)
+    if args.against:
+        figures = _against(args, plan)
+        if args.output:
+            write_json(args.output, figures)
+            print(f"\nWrote {args.output}")
+        return 0
+    for flag in ("against_range", "against_classes", "data"):
+        if getattr(args, flag):
+            raise InputError(f"--{flag.replace('_', '-')} belongs to --against FILE.tflite: name the other model too")
     figures = plan.describe()
     print(head(figures), flush=True)
     for part, found in plan.measure():
@@ -63,6 +91,40 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.output, figures)
         print(f"\nWrote {args.output}")
     return 0
+
+
+def _against(args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    """Measure and print another project's classifier beside our files; return the figures."""
+    from fer_tf.artifacts import read_metadata
+    from fer_tf.benchmark.against import ForeignClassifier, latencies, scores
+
+    if args.only:
+        raise InputError(f"--only {args.only} with --against: it measures one comparison; leave out one of them")
+    if args.against_range is None or args.against_classes is None:
+        raise InputError("--against needs --against-range 0,1 | -1,1 | 0,255 and --against-classes A,B,... too")
+    ours = [path for path in plan.models if path.suffix.lower() == ".tflite"]
+    if not ours:
+        raise InputError("no .tflite of ours to compare with: name one by --model FILE or --run DIR")
+    foreign = ForeignClassifier(Path(args.against), args.against_range, args.against_classes)
+    foreign.labels_in(read_metadata(ours[0])["class_names"])
+    part = None
+    if args.data:
+        from fer_tf.data.loading import load_dataset
+        from fer_tf.scoring import as_test_set
+
+        part = as_test_set(load_dataset(args.data)).take(args.split).decoded()
+    figures = {**plan.describe(), "left_out": {}}
+    figures["settings"] |= {"against_range": args.against_range, "against_classes": args.against_classes}
+    print(head(figures), flush=True)
+    rows = latencies(foreign, ours, seconds=plan.seconds)
+    if part is not None:
+        assert part.images is not None
+        found = scores(foreign, ours, part.images, part.labels, part.class_names)
+        rows = [{**row, **score} for row, score in zip(rows, found, strict=True)]
+        figures["settings"] |= {"data": Path(args.data).name, "split": args.split}
+    figures["against"] = rows
+    print(f"\n{against(rows, args.split)}")
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:

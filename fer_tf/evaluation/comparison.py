@@ -26,15 +26,31 @@ def compare(
         `only_a` and `only_b` (images that only that model gets right), `p_value` (McNemar's exact two-sided test),
         `agreement` (share of images with the same predicted class).
     """
-    from scipy.stats import binomtest
-
     labels, probabilities_a = checked(labels, probabilities_a, None)
     labels, probabilities_b = checked(labels, probabilities_b, None)
     if probabilities_a.shape != probabilities_b.shape:
         classes = probabilities_a.shape[1], probabilities_b.shape[1]
         raise InputError(f"the two models have {classes[0]} and {classes[1]} classes; expected the same classes")
-    top_a, top_b = probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1)
-    right_a, right_b = top_a == labels, top_b == labels
+    return compare_answers(labels, probabilities_a.argmax(axis=1), probabilities_b.argmax(axis=1), seed=seed)
+
+
+def compare_answers(
+    labels: np.ndarray, answers_a: np.ndarray, answers_b: np.ndarray, *, seed: int = 0
+) -> dict[str, Any]:
+    """Compare two models' answers on the same images.
+
+    Args:
+        labels: int (n,).
+        answers_a: int (n,), the first model's class of each image; -1 for a class that no label has.
+        answers_b: int (n,), the second model's.
+        seed: of the bootstrap.
+
+    Returns:
+        As `compare`.
+    """
+    from scipy.stats import binomtest
+
+    right_a, right_b = answers_a == labels, answers_b == labels
     num_images = len(labels)
     only_a, only_b = int(np.sum(right_a & ~right_b)), int(np.sum(right_b & ~right_a))
     # An image has one of three outcomes, so a bootstrap over images is a multinomial draw of their counts.
@@ -49,5 +65,5 @@ def compare(
         "only_a": only_a,
         "only_b": only_b,
         "p_value": float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0,
-        "agreement": float(np.mean(top_a == top_b)),
+        "agreement": float(np.mean(answers_a == answers_b)),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,19 +32,64 @@ def check_tflite(content: bytes, name: str) -> int:
     Raises:
         InputError: if the file breaks the contract; the message says where.
     """
+    given, result = read_ends(content, name, _FOREIGN)
+    if given.kind != "uint8" or given.shape not in [(1, IMAGE_SIZE, IMAGE_SIZE, channels) for channels in (1, 3)]:
+        raise InputError(
+            f"{name} takes {given.kind} {given.shape}: expected uint8 (1, {IMAGE_SIZE}, {IMAGE_SIZE}, 1); {_FOREIGN}"
+        )
+    if (given.scale, given.zero_point) != (1, 0):
+        raise InputError(
+            f"{name} scales its input (scale {given.scale:g}, zero point {given.zero_point}): expected grey pixels as "
+            f"they are (scale 1, zero point 0); {_FOREIGN}"
+        )
+    if result.kind != "float32" or len(result.shape) != 2 or result.shape[0] != 1 or result.shape[1] < 2:
+        raise InputError(f"{name} gives {result.kind} {result.shape}: expected float32 (1, classes); {_FOREIGN}")
+    return result.shape[1]
+
+
+class End(NamedTuple):
+    """The input or the output of a .tflite.
+
+    Attributes:
+        kind: element type, such as `uint8`.
+        shape: of the tensor, batch first.
+        scale: real value of a step of a quantised tensor; 1 if the file does not say.
+        zero_point: element that stands for 0; 0 if the file does not say.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+def read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
+    """Read what a .tflite of one input, one output and builtin operators takes and gives.
+
+    Args:
+        content: the file's bytes.
+        name: the file's name in error messages.
+        reason: what an error message says of a file with another structure.
+
+    Returns:
+        The input and the output.
+
+    Raises:
+        InputError: if the file is damaged or has another structure.
+    """
     if not content:
         raise InputError(f"{name} is empty: copy or export it again")
     if content[4:8] != _IDENTIFIER:
-        raise InputError(f"{name} is no .tflite file (no {_IDENTIFIER.decode()} at byte 4): give one that fer_tf wrote")
+        raise InputError(f"{name} is no .tflite file (no {_IDENTIFIER.decode()} at byte 4); {reason}")
     try:
-        return _check_structure(content, name)
+        return _read_ends(content, name, reason)
     except InputError:
         raise
     except _DAMAGE as error:
         raise InputError(f"{name} is cut short or damaged: copy or export it again") from error
 
 
-def _check_structure(content: bytes, name: str) -> int:
+def _read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
     from ai_edge_litert import schema_py_generated as schema  # imported here: 20,000 lines that a .keras does not need
 
     model = schema.Model.GetRootAs(content)
@@ -52,35 +97,21 @@ def _check_structure(content: bytes, name: str) -> int:
         code = model.OperatorCodes(index)
         if max(code.DeprecatedBuiltinCode(), code.BuiltinCode()) == schema.BuiltinOperator.CUSTOM:
             custom = shown(code.CustomCode() or b"")
-            raise InputError(f"{name} needs the custom operator {custom}: expected builtin operators only; {_FOREIGN}")
+            raise InputError(f"{name} needs the custom operator {custom}: expected builtin operators only; {reason}")
     if model.SubgraphsLength() != 1:
-        raise InputError(f"{name} has {model.SubgraphsLength()} graphs: expected 1; {_FOREIGN}")
+        raise InputError(f"{name} has {model.SubgraphsLength()} graphs: expected 1; {reason}")
     graph = model.Subgraphs(0)
     num_tensors = _bounded(graph.TensorsLength(), len(content) // 4)
     ends = []
     for end, indices in (("input", _vector(graph.InputsAsNumpy())), ("output", _vector(graph.OutputsAsNumpy()))):
         if len(indices) != 1:
-            raise InputError(f"{name} has {len(indices)} {end}s: expected 1; {_FOREIGN}")
+            raise InputError(f"{name} has {len(indices)} {end}s: expected 1; {reason}")
         if not 0 <= indices[0] < num_tensors:
             raise IndexError
         ends.append(graph.Tensors(int(indices[0])))
-    given, result = ends
     type_names = {code: key.lower() for key, code in vars(schema.TensorType).items() if not key.startswith("_")}
-    kind, shape = type_names.get(given.Type(), f"type {given.Type()}"), _shape(given)
-    if kind != "uint8" or shape not in [(1, IMAGE_SIZE, IMAGE_SIZE, channels) for channels in (1, 3)]:
-        raise InputError(f"{name} takes {kind} {shape}: expected uint8 (1, {IMAGE_SIZE}, {IMAGE_SIZE}, 1); {_FOREIGN}")
-    if quantization := given.Quantization():
-        scales, zeros = _vector(quantization.ScaleAsNumpy()), _vector(quantization.ZeroPointAsNumpy())
-        if len(scales) > 1 or (scales != 1).any() or (zeros != 0).any():
-            scale, zero = scales[0] if len(scales) else 1, zeros[0] if len(zeros) else 0
-            raise InputError(
-                f"{name} scales its input (scale {scale:g}, zero point {zero}): expected grey pixels as they are "
-                f"(scale 1, zero point 0); {_FOREIGN}"
-            )
-    kind, shape = type_names.get(result.Type(), f"type {result.Type()}"), _shape(result)
-    if kind != "float32" or len(shape) != 2 or shape[0] != 1 or shape[1] < 2:
-        raise InputError(f"{name} gives {kind} {shape}: expected float32 (1, classes); {_FOREIGN}")
-    return shape[1]
+    given, result = (End(type_names.get(end.Type(), f"type {end.Type()}"), _shape(end), *_scaling(end)) for end in ends)
+    return given, result
 
 
 def _bounded(length: int, most: int) -> int:
@@ -93,6 +124,17 @@ def _bounded(length: int, most: int) -> int:
 def _vector(values: Any) -> np.ndarray:
     """A vector's numbers; NumPy has checked its length against the buffer. A missing vector, 0 here, becomes empty."""
     return values if isinstance(values, np.ndarray) else np.empty(0, np.int32)
+
+
+def _scaling(tensor: Any) -> tuple[float, int]:
+    """Scale and zero point; NaN for a tensor that has several, as only constants may."""
+    quantization = tensor.Quantization()
+    if not quantization:
+        return 1.0, 0
+    scales, zeros = _vector(quantization.ScaleAsNumpy()), _vector(quantization.ZeroPointAsNumpy())
+    if len(scales) > 1 or len(zeros) > 1:
+        return float("nan"), 0
+    return (float(scales[0]) if len(scales) else 1.0), (int(zeros[0]) if len(zeros) else 0)
 
 
 def _shape(tensor: Any) -> tuple[int, ...]:

@@ -119,11 +119,8 @@ class _Interpreter:
     """A LiteRT interpreter with one thread. `invoke` releases Python's lock, so several of them run in parallel."""
 
     def __init__(self, content: bytes, name: str) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=1)
-            self._interpreter.allocate_tensors()
+            self._interpreter = start_interpreter(content)
             given = self._interpreter.get_input_details()[0]
             self._input, self._shape = given["index"], tuple(given["shape"])
             self._output = self._interpreter.get_output_details()[0]["index"]
@@ -137,6 +134,20 @@ class _Interpreter:
         self._interpreter.set_tensor(self._input, np.broadcast_to(grey, self._shape))  # RGB: three equal values
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)[0]
+
+
+def start_interpreter(content: bytes) -> Any:
+    """Start a LiteRT interpreter on one thread for a .tflite that `contract.read_ends` has read.
+
+    Raises:
+        ValueError: if LiteRT refuses the file.
+        RuntimeError: if LiteRT cannot prepare its operators.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 _native_log_lock = threading.Lock()
