@@ -90,14 +90,15 @@ def assemble(
     say_left_out(left_out, int(crops.found.sum()), name, unit)
     kept = np.flatnonzero(crops.found).tolist()
     labels = [class_of[rows[place][2]] for place in kept]
-    class_names = tuple(own for own in class_names if own in set(labels))
+    present = set(labels)
+    class_names = tuple(own for own in class_names if own in present)
     check_class_names(class_names, name)
     persons = np.array([people[place] for place in kept], object)
     return Dataset(
         labels=np.array([class_names.index(label) for label in labels], np.int64),
         split=np.array([rows[place][1] for place in kept], SPLIT_DTYPE),
         class_names=class_names,
-        images=crops.images[crops.found],
+        images=crops.images if len(kept) == len(rows) else crops.images[crops.found],  # no copy where it can be spared
         sha256=crops.sha256,
         originals=crops.originals,
         crop={**crops.policy.to_dict(), "num_without_face": len(faceless)},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fer_tf.data.reading.checks import MAX_ROWS
 from fer_tf.errors import InputError
-from fer_tf.faces.kinds import is_hidden, is_meant_as_picture
+from fer_tf.faces.kinds import PICTURE_SUFFIXES, is_hidden, is_meant_as_picture
 from fer_tf.text import shown
 
 # Folders that systems and programs leave behind, beside those that begin with a dot; compared without case.
@@ -69,11 +69,11 @@ def walk(root: Path, name: str) -> Found:
                 if len(path) > _MAX_DEPTH:
                     raise InputError(f"{name}: more than {_MAX_DEPTH} folders below one another, at {shown(path[0])}")
                 waiting.append(path)
-            elif problem := file_problem(entry.path):
+            elif not entry.is_file(follow_symlinks=False) and (problem := file_problem(entry.path)):
                 found.broken["/".join(path)] = problem
             elif entry.name.lower().endswith(PARQUET_SUFFIXES):
                 found.parquet.append(path)
-            elif is_meant_as_picture(entry):
+            elif entry.name.lower().endswith(PICTURE_SUFFIXES) or is_meant_as_picture(entry):
                 found.pictures.append(path)
             elif parts:
                 found.others.append("/".join(path))
