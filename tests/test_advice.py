@@ -241,6 +241,8 @@ _NO_PROPOSAL = (
     "; name others in --classes",
     "or as a file by --data",
     ": say where it is by --data",
+    ": name the file of votes, too (--labels FILE)",
+    "write it with --labels-as majority",  # followed in test_votes.py, which has the votes
 )
 _READERS = ("data/", "faces/policy.py", "faces/detection.py", "faces/pictures.py")
 

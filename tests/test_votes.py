@@ -249,6 +249,7 @@ def test_prepare_keeps_labels_and_refuses_shares(tmp_path, capsys):
     arguments = [str(faces), str(tmp_path / "a.npz"), "--labels", str(votes)]
     assert prepare.main([*arguments, "--labels-as", "distribution"]) == 2
     assert "write it with --labels-as majority" in capsys.readouterr().err and not (tmp_path / "a.npz").exists()
+    assert prepare.main([*arguments, "--labels-as", "majority"]) == 0  # as proposed
     assert prepare.main(arguments) == 0
     assert load_dataset(tmp_path / "a.npz").class_names == EIGHT_EMOTIONS
 
