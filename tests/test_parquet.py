@@ -7,6 +7,8 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from fer_tf.commands import prepare
@@ -472,3 +474,41 @@ def test_a_file_that_unpacks_to_thousands_of_times_its_size_is_given_up(tmp_path
     path = write(tmp_path / "a.parquet", table, compression="zstd", store_schema=False)
     with pytest.raises(InputError, match=r"a file of 0 MiB that unpacks to more than \d+; do not use it"):
         load_dataset(path, training=False)
+
+
+# --- Any schema and any metadata ---
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 9) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["info", "features", "label", "names", "_type"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+_COLUMNS = st.sampled_from(
+    [
+        pa.array([0, 1, None]),
+        pa.array(["happy", "Sad", ""]),
+        pa.array(["train", "test", "x"]).dictionary_encode(),
+        pa.array([png(0), png(1), b""]),
+        pa.array([{"bytes": png(0), "path": "a"}, None, {"bytes": None, "path": "b"}], PICTURE),
+        pa.array([0.0, float("nan"), 2.5]),
+        pa.array([[1], [], None]),
+        pa.nulls(3),
+    ]
+)
+_NAMES = st.sampled_from(["image", "label", "split", "subject", "bytes", "image.bytes", ""])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(columns=st.lists(st.tuples(_NAMES, _COLUMNS), min_size=1, max_size=4), metadata=_JSON, skip=st.booleans())
+def test_any_schema_is_read_or_refused_in_one_line(tmp_path, columns, metadata, skip):
+    names, arrays = zip(*columns, strict=True)
+    table = pa.table(list(arrays), list(names)).replace_schema_metadata({"huggingface": json.dumps(metadata)})
+    try:
+        dataset = load_dataset(write(tmp_path / "a.parquet", table), training=False, skip_broken=skip)
+    except InputError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2000
+    else:
+        assert len(dataset) + sum(dataset.left_out.values()) == 3
