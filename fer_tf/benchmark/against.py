@@ -22,6 +22,7 @@ _MAX_SIDE = 1024  # pixels; a larger input is that of no classifier of faces
 _MAX_CLASSES = 1000
 _FEWEST_STEPS = 16  # of an integer input between black and white; fewer mean a wrong range
 _KINDS = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
+_INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 _NO_CLASSIFIER = "it is no image classifier of one picture that this command knows"
 _CHUNK = 256  # images that are resized at a time
 _WARM_UP_CALLS, _FEWEST_CALLS = 5, 20
@@ -62,7 +63,7 @@ class ForeignClassifier:
         if not scale > 0:
             raise InputError(f"{name} has no usable scale of its input ({scale:g}); {_NO_CLASSIFIER}")
         if kind != "float32":
-            lowest, highest = np.iinfo(_KINDS[kind]).min, np.iinfo(_KINDS[kind]).max
+            lowest, highest = _INTEGER_LIMITS[kind]
             ends = [end / scale + zero_point for end in self._range]
             if ends[0] < lowest - 1 or ends[1] > highest + 1 or ends[1] - ends[0] < _FEWEST_STEPS:
                 raise InputError(
@@ -108,8 +109,8 @@ class ForeignClassifier:
         values = pixels / np.float32(255) * np.float32(high - low) + np.float32(low)
         if kind == "float32":
             return values
-        limits = np.iinfo(_KINDS[kind])
-        return np.clip(np.rint(values / scale + zero_point), limits.min, limits.max).astype(_KINDS[kind])
+        lowest, highest = _INTEGER_LIMITS[kind]
+        return np.clip(np.rint(values / scale + zero_point), lowest, highest).astype(_KINDS[kind])
 
     def run(self, picture: np.ndarray) -> np.ndarray:
         """Score one prepared picture, (1, side, side, channels): (classes,) in the type of the output."""
