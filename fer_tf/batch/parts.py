@@ -117,7 +117,8 @@ class Parts:
         failed: list[str] = []
         for part in sorted(self.done):
             with self._fs.open(f"{self._root}/part-{part:06d}.parquet", "rb") as raw:
-                table = pq.read_table(raw, columns=[KEY, "face", "error"])
+                file = pq.ParquetFile(raw, pre_buffer=False)
+                table = file.read(columns=[KEY, "face", "error"], use_threads=False)
             faces, errors = table["face"].to_pylist(), table["error"].to_pylist()
             pictures += sum(face in (None, 1) for face in faces)
             num_faces += sum(face is not None for face in faces)
