@@ -70,9 +70,9 @@ def work(devices, num_images):
     with across(find_devices(devices, 16)):
         model = jax_pipeline.fit_model(build_for(config, 32, 3, "float32"), 32)
         images = {"images": np.zeros((num_images, 48, 48), np.uint8), "parameters": identity_parameters(num_images)}
-        step = jax.jit(lambda *state: model.stateless_call(*state, images, training=True)[0])
+        step = jax.jit(lambda images, *state: model.stateless_call(*state, images, training=True)[0])
         values = [[v.value for v in found] for found in (model.trainable_variables, model.non_trainable_variables)]
-        return step.lower(*values).compile().cost_analysis()["flops"]
+        return step.lower(images, *values).compile().cost_analysis()["flops"]
 
 print([work(devices, num_images) for num_images in (16, 13) for devices in (1, 2)])
 """
