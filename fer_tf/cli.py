@@ -93,12 +93,16 @@ class _QuietTensorFlow:
         if name != "tensorflow":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # to look whether TensorFlow is there is not to import it
         if spec is None or spec.loader is None:
             return spec
         load = spec.loader.exec_module
 
         def load_quietly(module: Any) -> None:
+            sys.meta_path.remove(self)
             with machine.silent_stderr():
                 load(module)
                 if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":

@@ -124,9 +124,10 @@ def test_notices_of_other_packages_need_verbose(flags, tmp_path):
     """A package in TensorFlow's place that writes to the file descriptor, as native code does."""
     (tmp_path / "tensorflow.py").write_text(NOISY)
     code = (
-        "import logging, sys\n"
+        "import importlib.util, logging, sys\n"
         "from fer_tf.cli import run_command\n"
         "def run(args):\n"
+        "    assert importlib.util.find_spec('tensorflow')\n"  # as commands ask before they import it
         "    import tensorflow\n"
         "    logging.getLogger('other').warning('falling back')\n"
         "    logging.getLogger('fer_tf.x').debug('detail')\n"
