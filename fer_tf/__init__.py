@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fer_tf.recognition import Recognizer, recognize
     from fer_tf.scoring import evaluate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "RECIPES", "Config", "EmotionClassifier", "Recognizer", "__version__", "evaluate", "export_onnx", "export_tflite",
     "load_dataset", "recognize", "run_experiment",
