@@ -27,6 +27,7 @@ COMMANDS = {
     "export_onnx": "write a float32 .onnx of a trained model",
     "predict": "rank the emotions of the faces in pictures and videos",
     "classify": "classify millions of pictures into Parquet",
+    "web": "write a page that runs a model in the browser",
     "explain": "show which parts of a face an answer depends on",
     "explore": "audit a data set: balance, duplicates, blanks",
     "prepare": "write any readable data set as one .npz file",

@@ -19,6 +19,7 @@ STAGES = {
     "inference": {"faces", "data", "model"},
     "report": {"faces", "data", "model", "evaluation"},
     "deploy": {"faces", "data", "model"},
+    "web": {"inference"},
     "benchmark": {"faces", "data", "model", "training", "evaluation", "inference"},
 }
 # Where the stages meet.

@@ -30,6 +30,10 @@ EXAMPLES = {
         "fer-tf classify photographs answers",
         "fer-tf classify pictures.parquet answers --column image --key id",
     ),
+    "web": (
+        "fer-tf web page --serve                              # try it on this machine",
+        "fer-tf web page --run runs/scratch",
+    ),
     "explain": (
         "fer-tf explain photo.jpg",
         "fer-tf explain photo.jpg --face 2 --emotion happy --output why.png",
