@@ -1,15 +1,9 @@
 """The report of a small run: what stands in it, what is left out, and how a browser shows it."""
 
 import base64
-import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -24,6 +18,7 @@ from fer_tf.evaluation.metrics import evaluate
 from fer_tf.report.facts import read_facts
 from fer_tf.report.figures import draw_run
 from fer_tf.report.writing import FACE_FIGURES, write_audit, write_report
+from tests.chromium import Chromium, needs_chromium
 
 NAMES = ("sad", "neutral", "disgust")
 HISTORY = """\
@@ -613,97 +608,10 @@ def test_write_report_raises_input_error(tmp_path):
 
 # --- In a real browser ---
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-class Chromium:
-    """A headless Chromium, spoken to over its DevTools pipe (one JSON message after another, each ended by a NUL)."""
-
-    def __init__(self, profile):
-        # The browser reads from descriptor 3 and writes to 4, so ours must stay clear of these.
-        read_end, self._write = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
-        self._read, write_end = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in os.pipe())
-
-        def hand_over():
-            os.dup2(read_end, 3)
-            os.dup2(write_end, 4)
-
-        flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-        flags += " --disable-component-update --disable-sync --disable-dev-shm-usage --remote-debugging-pipe"
-        self.process = subprocess.Popen(
-            [CHROMIUM, *flags.split(), f"--user-data-dir={profile}"],
-            preexec_fn=hand_over,
-            pass_fds=(3, 4),
-            env={**os.environ, "TMPDIR": str(profile)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(read_end)
-        os.close(write_end)
-        self._number, self._left, self.events = 0, b"", []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    _session = None
-
-    def call(self, method, **parameters):
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._receive()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def _receive(self):
-        while b"\0" not in self._left:
-            part = os.read(self._read, 1 << 20)
-            assert part, "Chromium has ended"
-            self._left += part
-        message, self._left = self._left.split(b"\0", 1)
-        message = json.loads(message)
-        if "method" in message:
-            self.events.append(message)
-        return message
-
-    def open(self, path, width):
-        """Shows a page in a window of this width; returns once it is loaded."""
-        self.events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
-        )
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        end = time.monotonic() + 30
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            assert time.monotonic() < end
-            self._receive()
-
-    def value(self, expression):
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
-
-    def screenshot(self):
-        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, format="png")
-        return base64.b64decode(picture["data"])
-
-    def close(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        os.close(self._read)
-        os.close(self._write)
-
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    browser = Chromium(tmp_path_factory.mktemp("profile"))
+def chromium():
+    browser = Chromium()
     yield browser
     browser.close()
 
@@ -722,6 +630,7 @@ def hostile_run(tmp_path_factory):
     return run
 
 
+@needs_chromium
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["full_run", "hostile_run"])
 def test_page_in_chromium(chromium, request, name, width):
@@ -735,13 +644,5 @@ def test_page_in_chromium(chromium, request, name, width):
     assert len(pictures) == 6 and all(natural > 0 and 500 < shown <= max(width, 600) for natural, shown in pictures)
     boxes = chromium.value("[...document.querySelectorAll('.wide')].map(box => box.getBoundingClientRect().right)")
     assert max(boxes) <= width
-    bad = [
-        event
-        for event in chromium.events
-        if event["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
-    ]
-    assert bad == []
-    asked = [
-        event["params"]["request"]["url"] for event in chromium.events if event["method"] == "Network.requestWillBeSent"
-    ]
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert chromium.messages() == []
+    assert all(url.startswith(("file:", "data:")) for url in chromium.requests())
