@@ -2,12 +2,14 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import threading
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 
 import numpy as np
 import pytest
@@ -72,6 +74,19 @@ def test_without_npm_one_line_says_how(tmp_path, monkeypatch, capsys):
     assert main([str(tmp_path / "page")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "install npm" in err
+
+
+def test_the_wheel_comes_before_npm(tmp_path, monkeypatch):
+    content = b'import {x} from "@litertjs/wasm-utils";'
+    source = tmp_path / "fer_tf_web" / "node_modules" / "some" / "index.js"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(content)
+    (tmp_path / "fer_tf_web" / "__init__.py").touch()
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(parts, "PARTS", {"litert/index.js": ("some/index.js", digest)})
+    monkeypatch.setattr(parts.importlib.util, "find_spec", lambda name: PathFinder.find_spec(name, [str(tmp_path)]))
+    monkeypatch.setattr(parts, "install", lambda folder: pytest.fail("npm is not needed"))
+    assert parts.read_parts() == {"litert/index.js": b'import {x} from "./wasm-utils.js";'}
 
 
 def test_a_part_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):

@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parent
 _LOCK = FOLDER / "package-lock.json"
 _LITERT, _FACES = "@litertjs/core", "@mediapipe/face_detection"
 LICENCES = {
-    "LiteRT.js (npm: @litertjs/core)": "Apache License 2.0, Google",
-    "BlazeFace, full and short range (npm: @mediapipe/face_detection)": "Apache License 2.0, Google",
+    "LiteRT.js (npm: @litertjs/core)": "Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0), Google",
+    "BlazeFace, full and short range (npm: @mediapipe/face_detection)": "the same, Google",
 }
 # Place in the page -> place in node_modules, SHA-256. The WASM for browsers with relaxed SIMD, and that for the others.
 PARTS = {
@@ -95,7 +95,9 @@ def install(folder: Path) -> None:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise InputError("the page needs LiteRT.js: install npm (Debian: apt install npm), or the wheel fer_tf_web")
+        raise InputError(
+            "the page needs LiteRT.js: install npm (Debian: apt install npm), or the wheel fer_tf_web (docs/web.md)"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         for name in ("package.json", _LOCK.name):
