@@ -113,7 +113,9 @@ class Config:
     )
     label_smoothing: float = _field(0.0, "share of each target spread evenly over the classes", low=0, high=0.9)
     teachers: tuple[str, ...] = _field(
-        (), "teacher models (run directories, .keras or .tflite); their mean probabilities join the training target"
+        (),
+        "teacher models (run directories, .keras or .tflite); their mean probabilities join the training target; of "
+        "models trained by --fold give all K: each image is taught by the model that has not seen it",
     )
     distillation_weight: float = _field(0.5, "share of the teachers' probabilities in each target", low=0, high=1)
     distillation_temperature: float = _field(
@@ -147,10 +149,22 @@ class Config:
         0.1, "share of train that becomes the validation split, stratified, if the data has none", low=0.01, high=0.5
     )
     drop_copies: bool = _field(False, "leave out training images that are exact copies of validation or test images")
+    fold: str = _field(
+        "",
+        "k/K: cut the training images into K folds by the seed, and train without the k-th; as --teachers of another "
+        "run, each of the K models teaches the images that it has not seen",
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.fold:
+            parse_fold(self.fold)
+            if self.weights == "fer2013" or self.weights.endswith(".keras") or self.teachers:
+                raise InputError(
+                    f"fold {self.fold} with weights {self.weights} or teachers that may have seen the images it leaves "
+                    "out: start from imagenet, imagenet-lite0, none or a .h5, without teachers"
+                )
         if self.width != 1 and (
             self.weights in ("imagenet", "imagenet-lite0") or self.weights.endswith((".h5", ".hdf5"))
         ):
@@ -178,6 +192,20 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return fields and values, ready for JSON."""
         return {**dataclasses.asdict(self), "teachers": list(self.teachers)}
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """Return k and K of `k/K`.
+
+    Raises:
+        InputError: if the text has another form, K is not 2 to 100, or k is not 1 to K.
+    """
+    number, _, count = text.partition("/")
+    if not all(part.isascii() and part.isdecimal() and len(part) <= 3 for part in (number, count)) or not (
+        1 <= int(number) <= int(count) and 2 <= int(count) <= 100
+    ):
+        raise InputError(f"fold {text!r}: expected k/K with K from 2 to 100 and k from 1 to K, such as 1/5")
+    return int(number), int(count)
 
 
 # The groups of --help, with the first field of each; a test compares them with the comments in Config.

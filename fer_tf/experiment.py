@@ -32,6 +32,7 @@ from fer_tf.artifacts import (
 )
 from fer_tf.config import Config
 from fer_tf.data.dataset import Dataset
+from fer_tf.data.folds import images_digest, without_fold
 from fer_tf.data.recorded import describe_data, public_description, run_config, run_data
 from fer_tf.errors import InputError
 from fer_tf.machine import commit, machine, start_keras, versions
@@ -275,6 +276,8 @@ def _run(
         dataset = _input_pipeline().decode(dataset)
         if config.drop_copies:
             dataset = _without_copies(dataset)
+        if config.fold:
+            dataset = without_fold(dataset, config.fold, config.seed)
         model, state = _train(folder, config, dataset, tensorboard, devices)
         result = _finish(folder, config, dataset, model, state, quantizations, len(devices))
         logger.info("done in %s", duration(time.monotonic() - begin))
@@ -351,23 +354,35 @@ def _without_copies(dataset: Dataset) -> Dataset:
 
 
 def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndarray:
-    """Mean probabilities of the teachers for each training image, each over the image and its mirror image."""
-    from fer_tf.inference import open_model
+    """Mean probabilities of the teachers for each training image, each over the image and its mirror image.
 
-    images = dataset.take("train").images
+    Of models of folds, only the one that has not seen an image answers for it.
+    """
+    from fer_tf.inference import open_model
+    from fer_tf.training.targets import taught_rows
+
+    train = dataset.take("train")
+    images = train.images
     assert images is not None
-    total = np.zeros((len(images), dataset.num_classes))
+    predictors = []
     for teacher in teachers:
         path = Path(teacher)
         predictor = open_model(RunDirectory(path).model if path.is_dir() else path)
+        predictors.append(predictor)
         if tuple(predictor.class_names) != dataset.class_names:
             raise InputError(
                 f"teacher {teacher} knows the classes {', '.join(predictor.class_names)}, the data has "
                 f"{', '.join(dataset.class_names)}: give a teacher of the same classes"
             )
-        logger.info("teacher %s scores %d training images", teacher, len(images))
-        total += predictor.predict(images) + predictor.predict(np.ascontiguousarray(images[:, :, ::-1]))
-    return total / (2 * len(teachers))
+    rows = taught_rows(
+        [(teacher, predictor.metadata) for teacher, predictor in zip(teachers, predictors, strict=True)], train
+    )
+    total = np.zeros((len(images), dataset.num_classes))
+    for teacher, predictor, own in zip(teachers, predictors, rows, strict=True):
+        logger.info("teacher %s scores %d training images", teacher, own.sum())
+        faces = images[own]
+        total[own] += predictor.predict(faces) + predictor.predict(np.ascontiguousarray(faces[:, :, ::-1]))
+    return total / (2 * rows.sum(axis=0)[:, None])
 
 
 # --- From the trained weights to the report ---
@@ -473,8 +488,10 @@ def _calibrate(
         **{name: metrics[name] for name in ("data", "versions", "commit", "best")},
         "license": MODEL_LICENSE,
     }
-    validation = dataset.take("validation")
-    assert validation.images is not None
+    train, validation = dataset.take("train"), dataset.take("validation")
+    assert train.images is not None and validation.images is not None
+    if config.fold:  # by which a teacher's images are known
+        metadata["train_sha256"] = images_digest(train.images)
     uncalibrated = KerasPredictor(model, metadata).predict(validation.images)
     metrics["temperature"] = metadata["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
     if len(validation) >= 4:

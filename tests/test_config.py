@@ -25,7 +25,7 @@ def test_means_beyond_the_report_are_off_in_it():
     off = (
         "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
         "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "warmup_epochs",
-        "round_kernels", "noise", "blur",
+        "round_kernels", "noise", "blur", "fold",
     )  # fmt: skip
     assert not any(getattr(report, name) for name in off)
     assert (report.stochastic_depth, report.batch_norm_momentum, report.width) == (0.2, 0.99, 1.0)
@@ -89,6 +89,6 @@ def test_every_field_has_help_and_a_flag_that_sets_it():
     for field in dataclasses.fields(Config):
         assert field.metadata["help"]
         value = {bool: "", tuple: "x"}.get(type(field.default), str(field.default))
-        words = [word for word in ("--" + field.name.replace("_", "-"), value) if word]
+        words = ["--" + field.name.replace("_", "-"), *([] if type(field.default) is bool else [value])]
         expected = True if type(field.default) is bool else ["x"] if type(field.default) is tuple else field.default
         assert config_arguments(parser.parse_args(words)) == {field.name: expected}

@@ -67,7 +67,7 @@ def with_cut(dataset: Dataset, name: str, seed: int, fraction: float, *, by_rows
     Raises:
         InputError: if no row can be spared for validation.
     """
-    groups = np.arange(len(dataset)) if by_rows else _groups(dataset)
+    groups = np.arange(len(dataset)) if by_rows else row_groups(dataset)
     split, cut = _cut(dataset, groups, seed, fraction)
     if not cut["validation"] and not by_rows:
         split, cut = _cut(dataset, np.arange(len(dataset)), seed, fraction)
@@ -156,7 +156,7 @@ def warn_of_shared_people(dataset: Dataset) -> None:
         )
 
 
-def _groups(dataset: Dataset) -> np.ndarray:
+def row_groups(dataset: Dataset) -> np.ndarray:
     """Number the groups of rows that stay together: copies of an image, and pictures of one person: int (n,)."""
     root = list(range(len(dataset)))
 

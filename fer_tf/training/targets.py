@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from fer_tf.config import Config
+from fer_tf.config import Config, parse_fold
+from fer_tf.data.dataset import Dataset
+from fer_tf.data.folds import fold_numbers, images_digest
+from fer_tf.errors import InputError
 
 
 def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> np.ndarray:
@@ -75,3 +81,81 @@ def soft_targets(
         soft /= soft.sum(axis=1, keepdims=True)
         targets = (1 - config.distillation_weight) * targets + config.distillation_weight * soft
     return targets.astype(np.float32)
+
+
+def taught_rows(teachers: Sequence[tuple[str, Mapping[str, Any]]], train: Dataset) -> np.ndarray:
+    """Choose the training images that each teacher scores: all, or of models of folds those that it has not seen.
+
+    Args:
+        teachers: path and metadata of each teacher.
+        train: the training images, decoded.
+
+    Returns:
+        bool (teachers, n). Of models of K folds each column has exactly one True.
+
+    Raises:
+        InputError: if models of folds and others are mixed, a fold is missing or there twice, or they were trained on
+            other images.
+    """
+    cuts = [(path, _cut_of(path, metadata)) for path, metadata in teachers]
+    of_folds = [(path, cut) for path, cut in cuts if cut]
+    if not of_folds:
+        return np.ones((len(teachers), len(train)), bool)
+    whole = [path for path, cut in cuts if not cut]
+    if whole:
+        raise InputError(
+            f"teacher {whole[0]} has seen all training images, {of_folds[0][0]} was trained by --fold: give models of "
+            "one kind"
+        )
+    first, cut = of_folds[0]
+    of_number: dict[int, str] = {}
+    for path, other in of_folds:
+        if (other.num_folds, other.seed) != (cut.num_folds, cut.seed):
+            raise InputError(
+                f"teachers {first} ({cut}) and {path} ({other}): expected the models of one cut, with one number of "
+                "folds and one seed"
+            )
+        if other.number in of_number:
+            raise InputError(
+                f"teachers {of_number[other.number]} and {path} are both of {other}: give one of each fold"
+            )
+        of_number[other.number] = path
+    missing = [f"{number}/{cut.num_folds}" for number in range(1, cut.num_folds + 1) if number not in of_number]
+    if missing:
+        raise InputError(
+            f"no teacher of fold {', '.join(missing)}: give the models of all {cut.num_folds} folds, or train what is "
+            f"missing by --fold {missing[0]}"
+        )
+    assert train.images is not None
+    folds = fold_numbers(train, cut.num_folds, cut.seed)
+    rows = np.array([folds == other.number for _, other in of_folds])
+    for (path, metadata), is_unseen in zip(teachers, rows, strict=True):
+        if images_digest(train.images[~is_unseen]) != metadata.get("train_sha256"):
+            raise InputError(
+                f"teacher {path} was not trained on the other folds of these training images: give the same data, "
+                "--classes, --limit and --drop-copies to all models"
+            )
+    return rows
+
+
+class _Cut(NamedTuple):
+    """The fold that a model was trained without."""
+
+    number: int
+    num_folds: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"fold {self.number}/{self.num_folds}, seed {self.seed}"
+
+
+def _cut_of(path: str, metadata: Mapping[str, Any]) -> _Cut | None:
+    """The cut of a model that was trained by --fold; None for another."""
+    config = metadata.get("config")
+    if not isinstance(config, dict) or not config.get("fold"):
+        return None
+    fold = config["fold"]
+    seed = config.get("seed")
+    if not isinstance(fold, str) or type(seed) is not int or seed < 0:
+        raise InputError(f"teacher {path}: its fold {fold!r} and seed {seed!r} cannot be read; train it again")
+    return _Cut(*parse_fold(fold), seed)
