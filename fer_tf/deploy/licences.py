@@ -37,6 +37,11 @@ _FROM_FER2013 = (
 _RESEARCH_ONLY = (
     "The weights are given for research only (LICENSE-WEIGHTS); the code of fer_tf is under the Apache License 2.0."
 )
+_OWN_MODELS = (
+    "This binds every weight file in this folder, .keras and .tflite alike, and every model that is trained further "
+    "from them, as the recipes demo and finetune do. It does not bind a model of your own that is trained on images of "
+    "your own from --weights imagenet-lite0 or --weights none."
+)
 _FROM_LITE0 = (
     f"The backbone started from ImageNet weights of EfficientNet-Lite0, from the pip package {LITE0_PACKAGE}. The "
     "package does not state who trained these weights, or on which images beyond their name. Its LICENSE file reads:"
@@ -54,7 +59,7 @@ def data_terms(weights: str | None, *, fer2013: bool) -> str:
     if weights == "fer2013" and not fer2013:
         sentences.append(_FROM_FER2013)
     if needs_weights_licence(weights, fer2013=fer2013):
-        sentences.append(_RESEARCH_ONLY)
+        sentences += [_RESEARCH_ONLY, _OWN_MODELS]
     return " ".join(sentences)
 
 
