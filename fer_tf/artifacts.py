@@ -22,6 +22,8 @@ from fer_tf.install import install_hint
 METADATA_NAME = "fer_tf.json"  # member of our .keras and .tflite files, which are zip archives too
 LABELS_NAME = "labels.txt"
 SHIPPED_MODEL_FOLDER = "saved_models/fer2013-efficientnet-b0"
+FAST = "fast"  # stands for the small shipped model wherever a model's path is taken
+FAST_MODEL_FOLDER = "saved_models/fer2013-fast"
 # Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version
 # 2 adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None: not decided.
 SCHEMA_VERSION = 2
@@ -215,25 +217,64 @@ def save_keras(model: Any, path: str | Path, metadata: dict[str, Any]) -> None:
             archive.writestr(METADATA_NAME, json.dumps(metadata, indent=2))
 
 
-def shipped_model(suffix: str) -> Path:
-    """Path of the model that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
+def shipped_model(suffix: str, folder: str = SHIPPED_MODEL_FOLDER) -> Path:
+    """Path of a model that ships with fer_tf: inside the installed package, or in saved_models/ of a clone.
 
     Args:
-        suffix: `.tflite` or `.keras`.
+        suffix: `.tflite`, or `.keras`, which only a clone has.
+        folder: `SHIPPED_MODEL_FOLDER` or `FAST_MODEL_FOLDER`.
 
     Raises:
         InputError: if this installation has none.
     """
+    found = _shipped(f"*{suffix}", folder)
+    if found:
+        return found[0]
+    if folder == FAST_MODEL_FOLDER:
+        raise InputError(
+            f"this installation of fer_tf ships no model {FAST!r}: leave the model out to take the one that ships, or "
+            "give the path of a model that fer_tf wrote"
+        )
+    if suffix == ".keras":
+        raise InputError(
+            "this installation of fer_tf ships no .keras model, a clone of its repository does: start from ImageNet "
+            "weights by --weights imagenet-lite0, or give a model by --weights FILE.keras"
+        )
+    raise InputError(
+        f"this installation of fer_tf ships no {suffix} model: give one by --model FILE (EmotionClassifier(FILE) in "
+        f"Python), or train one: {install_hint('train')} && fer-tf train --recipe scratch"
+    )
+
+
+def _shipped(pattern: str, folder: str) -> list[Path]:
     package = Path(__file__).parent
     for parent in (package, package.parent):
-        found = sorted((parent / SHIPPED_MODEL_FOLDER).glob(f"*{suffix}"))
+        found = sorted((parent / folder).glob(pattern))
         if found:
-            return found[0]
-    flag = "--weights FILE.keras" if suffix == ".keras" else "--model FILE (EmotionClassifier(FILE) in Python)"
-    raise InputError(
-        f"this installation of fer_tf ships no {suffix} model: give one by {flag}, "
-        f"or train one: {install_hint('train')} && fer-tf train --recipe scratch"
-    )
+            return found
+    return []
+
+
+def find_model(model: str | os.PathLike[str] | None) -> Path:
+    """Path of the model that a user names.
+
+    Args:
+        model: a path; `fast` for the small model that ships; None for the model that ships.
+
+    Raises:
+        InputError: if this installation does not ship the model.
+    """
+    if model is None:
+        return shipped_model(".tflite")
+    return shipped_model(".tflite", FAST_MODEL_FOLDER) if os.fspath(model) == FAST else Path(model)
+
+
+def shipped_train_hashes() -> set[str]:
+    """SHA-256 of the pixels of each image that trained a shipped model; empty if this installation has no model."""
+    found = [
+        path for folder in (SHIPPED_MODEL_FOLDER, FAST_MODEL_FOLDER) for path in _shipped("train_hashes.txt", folder)
+    ]
+    return {line for path in found for line in RunDirectory(path.parent).read_train_hashes() or ()}
 
 
 def cached_crops(key: str) -> Path:

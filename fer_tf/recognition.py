@@ -93,7 +93,7 @@ class Recognizer:
         """Open the model.
 
         Args:
-            model: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+            model: as for `EmotionClassifier`: a path, `fast`, or the model that ships if None.
             faces: `auto` takes a picture of at most 64x64 pixels as a face crop and looks for faces in larger ones;
                 `detect` looks for faces in every picture; `whole` takes every picture as a crop.
             detect_side: longer side to which a larger picture is reduced for the detector, 64 to 8192 pixels. A smaller
@@ -328,7 +328,7 @@ def recognize(
 
     Args:
         photos: as for `Recognizer.recognize`.
-        model: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+        model: as for `EmotionClassifier`: a path, `fast`, or the model that ships if None.
         settings: further arguments of `Recognizer`, such as `faces="whole"` or `min_face_score=0.8`.
 
     Returns:

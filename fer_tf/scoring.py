@@ -283,8 +283,12 @@ def find_model(run: RunDirectory | None, quantization: str | None) -> Path:
     path = run.tflite(quantization) if quantization else run.model
     if not path.is_file():
         present = ", ".join(sorted(file.name for file in run.path.glob("model*") if file.suffix != ".json"))
-        fix = f"export_tflite --run {run.path} --quantization {quantization}" if quantization else "train"
-        raise InputError(f"{run.path} holds no {path.name} (models there: {present or 'none'}): make it with {fix}")
+        if run.is_bundle:  # it is not written into
+            fix = "name one that is there by --quantization"
+        else:
+            made_by = f"export_tflite --run {run.path} --quantization {quantization}" if quantization else "train"
+            fix = f"make it with {made_by}"
+        raise InputError(f"{run.path} holds no {path.name} (models there: {present or 'none'}): {fix}")
     return path
 
 

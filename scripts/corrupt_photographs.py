@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
 
-from fer_tf.artifacts import check_writable, shipped_model, write_json
+from fer_tf.artifacts import check_writable, find_model, write_json
 from fer_tf.errors import InputError
 from fer_tf.evaluation.photographs import LabelledFace, cut_out, format_found, measure_photographs
 from fer_tf.evaluation.robustness import NUM_COPIES, format_corruptions
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.output:
             check_writable(args.output)
-        path = Path(args.model) if args.model else shipped_model(".tflite")
+        path = find_model(args.model)
         model = open_model(path)
         faces = read_faces(args.photographs, tuple(model.class_names))
         progress = Progress(NUM_COPIES * len(faces), "photographs")

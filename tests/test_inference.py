@@ -12,6 +12,7 @@ import time
 import tracemalloc
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +232,7 @@ def test_a_larger_picture_gives_one_warning_and_crops_give_none(model):
     assert caught[0].filename == __file__
 
 
-def _built(folder: Path, *, with_model: Path | None) -> Path:
+def _built(folder: Path, *, with_model: Path | None, files: Sequence[str] = ()) -> Path:
     """What goes into a wheel, by the setuptools at hand: no other is downloaded."""
     pytest.importorskip("setuptools")
     clone, copy = PACKAGE.parent, folder / "clone"
@@ -244,6 +245,9 @@ def _built(folder: Path, *, with_model: Path | None) -> Path:
     if with_model:
         (copy / artifacts.SHIPPED_MODEL_FOLDER).mkdir()
         shutil.copy(with_model, copy / artifacts.SHIPPED_MODEL_FOLDER / "model.tflite")
+    for name in files:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).touch()
     build = ["-q", "build", "--build-base", str(folder / "base"), "--build-lib", str(folder / "built")]
     code = "import setuptools; setuptools.setup()"
     subprocess.run([sys.executable, "-c", code, *build], cwd=copy, check=True, capture_output=True, timeout=120)
@@ -267,6 +271,60 @@ def test_what_a_wheel_is_built_from_brings_the_shipped_model(model, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("../photo.png,,,1,0,0,48,48,")
+
+
+def test_a_wheel_holds_what_reading_needs_and_nothing_else(model, tmp_path, monkeypatch):
+    folders = [artifacts.SHIPPED_MODEL_FOLDER, artifacts.FAST_MODEL_FOLDER]
+    kept = ["LICENSE-WEIGHTS", "MODEL_CARD.md", "model.tflite", "sample.json", "train_hashes.txt"]
+    files = [f"{folder}/{name}" for folder in folders for name in [*kept, "model.keras", "report.md", "figures/a.png"]]
+    built = _built(tmp_path, with_model=model, files=[*files, "saved_models/report-run/metrics.json"])
+    found = [path.relative_to(built / "fer_tf").as_posix() for path in (built / "fer_tf/saved_models").rglob("*")]
+    assert {name for name in found if (built / "fer_tf" / name).is_file()} - {"saved_models/README.md"} == {
+        f"{folder}/{name}" for folder in folders for name in kept
+    }
+    code = (
+        "from fer_tf.artifacts import shipped_model\n"
+        "try:\n"
+        "    shipped_model('.keras')\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    said = _python(built, code).stdout
+    assert "a clone of its repository does: start from ImageNet weights by --weights imagenet-lite0, or" in said
+    assert said.count("\n") == 1
+
+
+def test_the_fast_model_answers_to_its_name_everywhere(model, tmp_path):
+    """The planted fast model answers `surprise` to everything; the other one does not."""
+    folder = _installation(tmp_path, with_model=model)
+    weights = np.zeros((7, 48 * 48), np.float32)
+    weights[5] = 1
+    (folder / "fer_tf" / artifacts.FAST_MODEL_FOLDER).mkdir()
+    write_tiny(folder / "fer_tf" / artifacts.FAST_MODEL_FOLDER / "model.tflite", weights=weights)
+    Image.fromarray(np.full((48, 48), 90, np.uint8)).save(tmp_path / "photo.png")
+    done = _python(
+        folder,
+        "import fer_tf\n"
+        "from fer_tf.commands import predict\n"
+        "print(fer_tf.EmotionClassifier('fast').classify('photo.png')[0][0])\n"
+        "print(fer_tf.EmotionClassifier().classify('photo.png')[0][0][1] < 0.9)\n"
+        "print(fer_tf.recognize('photo.png', model='fast')[0].emotions[0])\n"
+        "print(predict.main(['photo.png', '--model', 'fast', '--format', 'csv', '--top', '1']))\n",
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["('surprise', 1.0)", "True", "('surprise', 1.0)"], done.stderr
+    assert "surprise" in lines[4] and lines[5] == "0"
+
+
+def test_without_the_fast_model_one_line_says_so(model, tmp_path):
+    folder = _installation(tmp_path, with_model=model)
+    Image.fromarray(np.full((48, 48), 90, np.uint8)).save(tmp_path / "photo.png")
+    done = _python(
+        folder,
+        "from fer_tf.commands import predict\nprint(predict.main(['photo.png', '--model', 'fast']))\n",
+    )
+    assert done.stdout == "2\n"
+    assert "ships no model 'fast': leave the model out" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_wheel_can_be_built_before_there_is_a_model(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, shipped_model, write_json
 from fer_tf.commands import evaluate, export_tflite, report, ship, train
 from fer_tf.data.reading.npz import save_npz
-from fer_tf.deploy.bundle import read_checksums
+from fer_tf.deploy.bundle import _public_command, read_checksums
 from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
 from fer_tf.inference.opening import open_model
@@ -68,7 +68,32 @@ def test_holds_what_others_need(packed):
     for coverage, found in read_json(packed.metrics)["keras"]["test"]["prediction_sets"].items():
         assert sets_in_words(coverage, found) in card
     assert "PrivateTest" not in card and not packed.weights_licence.exists()
-    assert "FER-2013" not in card and "Goodfellow" not in card  # these are other faces, with terms of their own
+    # These are other faces, with terms of their own.
+    assert not any(text in card for text in ("FER-2013", "Goodfellow", "does not bind"))
+
+
+def test_sample_holds_the_answers_of_the_packed_file(packed):
+    sample = read_json(packed.sample)
+    faces = np.array([crop["pixels"] for crop in sample["crops"]], np.uint8).reshape(-1, 48, 48)
+    answers = open_model(packed.tflite("float32")).predict(faces)
+    expected = [crop["probabilities"] for crop in sample["crops"]]
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+    assert len(faces) == 10 and "sample.json" in read_checksums(packed)
+
+
+def test_a_folder_without_keras_answers_and_gives_its_figures_again(run, tmp_path, capsys):
+    small = RunDirectory(tmp_path / "small")
+    assert ship.main(["--run", str(run.path), "--output", str(small.path), "--no-keras"]) == 0
+    assert not small.model.exists() and "model.keras" not in read_checksums(small)
+    card = small.model_card.read_text()
+    assert "load_model" not in card and "evaluate --run small --data stripes.npz --quantization float32" in card
+    arguments = ["--run", str(small.path), "--data", read_json(run.data)["path"], "--split", "validation"]
+    capsys.readouterr()
+    assert evaluate.main([*arguments, "--quantization", "float32"]) == 0
+    assert "Against model-float32.json, validation (selection split): the same acc" in capsys.readouterr().out
+    assert evaluate.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "holds no model.keras (models there: model-float32.tflite): name one that is there by --quant" in error
 
 
 def test_names_no_path_and_shows_no_face(packed, run):
@@ -79,6 +104,11 @@ def test_names_no_path_and_shows_no_face(packed, run):
     assert not any(packed.figure(name).exists() for name in FACE_FIGURES)
     assert read_json(packed.data)["path"] == "stripes.npz"
     assert "--run mine" in read_json(packed.metrics)["command"]
+
+
+def test_the_published_command_keeps_the_fold():
+    found = _public_command("fer-tf train --data /home/me/faces.npz --fold 2/5 --run runs/mine")
+    assert found == "fer-tf train --data faces.npz --fold 2/5 --run mine"
 
 
 def test_evaluate_gives_the_packed_figures_again_and_changes_nothing(packed, run, tmp_path, capsys):
@@ -123,10 +153,14 @@ def test_card_says_which_answers_to_believe(packed):
 
 def test_card_of_fer2013_says_whose_images_and_for_what(packed, run, tmp_path, monkeypatch):
     """Here the stripes stand for FER-2013: a run is known by a training image that it shares with the shipped model."""
-    monkeypatch.setattr("fer_tf.deploy.bundle.shipped_model", lambda suffix: packed.model)
+    monkeypatch.setattr("fer_tf.deploy.bundle.shipped_train_hashes", lambda: set(packed.read_train_hashes()))
     assert ship.main(["--run", str(run.path), "--output", str(tmp_path / "known")]) == 0
     known = RunDirectory(tmp_path / "known")
-    assert "may be used for research only" in known.model_card.read_text()
+    card = " ".join(known.model_card.read_text().split())
+    assert "may be used for research only" in card and "binds every weight file in this folder, .keras and" in card
+    assert (
+        "does not bind a model of your own that is trained on images of your own from --weights imagenet-lite0" in card
+    )
     assert "research and teaching" in known.weights_licence.read_text()
     assert "LICENSE-WEIGHTS" in read_checksums(known)
 

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,8 @@ def classify_table(
         table: with the columns `key` (text) and `image`, and any others, which are carried along. An image is the bytes
             of a picture file, a struct with such `bytes`, or 2,304 grey values (as bytes or as a list of uint8), row by
             row, which are taken as one face.
-        model: a .tflite, .keras or .onnx that fer_tf wrote; the model that ships with fer_tf if None.
+        model: a .tflite, .keras or .onnx that fer_tf wrote; `fast` for the small model that ships; the model that ships
+            if None.
         num_threads: crops that a .tflite works on at the same time.
         settings: further arguments of `Recognizer`, such as `faces="whole"` or `coverage=0.95`.
 
@@ -193,7 +193,7 @@ def model_sha256(model: str | os.PathLike[str] | None) -> str:
     Raises:
         InputError: if it cannot be read.
     """
-    path = Path(artifacts.shipped_model(".tflite") if model is None else model)
+    path = artifacts.find_model(model)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

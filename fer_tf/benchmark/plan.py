@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_tf import machine
-from fer_tf.artifacts import RunDirectory, read_metadata, shipped_model
+from fer_tf.artifacts import RunDirectory, find_model, read_metadata, shipped_model
 from fer_tf.benchmark import measure
 from fer_tf.benchmark.tables import QUIET_LOAD
 from fer_tf.config import Config
@@ -136,7 +136,7 @@ def _parts(only: str | None) -> tuple[str, ...]:
 def _models(run: RunDirectory | None, model: str | Path | None) -> list[Path]:
     """The files to time, checked; none if there is none."""
     if model:
-        models = [Path(model)]
+        models = [find_model(model)]
         if models[0].suffix.lower() not in (".tflite", ".keras"):
             raise InputError(f"{model} is neither a .tflite nor a .keras file: give a model that fer_tf wrote")
     elif run:

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", metavar="SOURCE", help="folder of pictures, .parquet, .tar, or a folder of these")
     parser.add_argument("destination", metavar="DESTINATION", help="folder for the Parquet parts")
-    parser.add_argument("--model", metavar="FILE", help="a .tflite, .keras or .onnx (default: the shipped model)")
+    parser.add_argument(
+        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small model that ships"
+    )
     parser.add_argument("--column", metavar="NAME", help="of Parquet: the column of the pictures")
     parser.add_argument("--key", metavar="NAME", help="of Parquet: the column of the keys (default: file and row)")
     parser.add_argument(

@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from fer_tf.artifacts import (
         RunDirectory,
         check_writable,
+        find_model,
         read_json,
         read_metadata,
         write_bytes,
@@ -80,9 +81,9 @@ def run(args: argparse.Namespace) -> int:
     from fer_tf.machine import start_keras
 
     directory = RunDirectory.open(args.run) if args.run else None
-    path = Path(args.model) if args.model else scoring.find_model(directory, args.quantization)
+    path = find_model(args.model) if args.model else scoring.find_model(directory, args.quantization)
     metadata = read_metadata(path)
-    other_path = Path(args.against) if args.against else None
+    other_path = find_model(args.against) if args.against else None
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
         raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
     read_thresholds(metadata)

@@ -20,7 +20,9 @@ from fer_tf.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("picture", metavar="PICTURE", help="a photograph or a crop of a face")
-    parser.add_argument("--model", metavar="FILE", help="a .tflite, .keras or .onnx (default: the shipped model)")
+    parser.add_argument(
+        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small model that ships"
+    )
     parser.add_argument("--faces", choices=("auto", "detect", "whole"), default="auto", help="as in predict (auto)")
     parser.add_argument("--face", type=int, default=1, metavar="N", help="which face, the largest first (%(default)s)")
     parser.add_argument("--emotion", metavar="NAME", help="follow this class's score (default: the likeliest)")

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
-        "--model", metavar="FILE", help="a .tflite or .keras that fer_tf wrote (default: the shipped one)"
+        "--model", metavar="FILE|fast", help="a .tflite or .keras that fer_tf wrote, or fast: the small one that ships"
     )
     model.add_argument("--run", metavar="DIR", help="a run that train made: its .tflite, or its .keras")
     found = parser.add_argument_group("faces")

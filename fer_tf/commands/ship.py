@@ -1,4 +1,4 @@
-"""Packs a run into a folder to publish: both model files, figures, report, model card, checksums.
+"""Packs a run into a folder to publish: the model files, figures, report, model card, sample answers, checksums.
 
 It leaves out paths of this machine and pictures of the data's faces.
 """
@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--run", metavar="DIR", required=True, help="a finished run that export_tflite has exported")
     parser.add_argument("--output", metavar="DIR", required=True, help="the folder to make")
+    parser.add_argument(
+        "--no-keras", action="store_true", help="leave model.keras out: the folder answers, but nothing trains from it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fer_tf.deploy.bundle import ship
 
-    for path in ship(directory, Path(args.output)):
+    for path in ship(directory, Path(args.output), with_keras=not args.no_keras):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_tf.artifacts import RunDirectory, read_json, shipped_model, write_json, write_text
+from fer_tf.artifacts import RunDirectory, read_json, shipped_train_hashes, write_json, write_text
 from fer_tf.deploy.licences import WEIGHTS_LICENCE, needs_weights_licence
 from fer_tf.deploy.model_card import model_card
 from fer_tf.deploy.release import sample_answers
@@ -23,12 +24,13 @@ from fer_tf.report.writing import write_report
 _NUM_FER2013_TRAINING = 28_709
 
 
-def ship(run: RunDirectory, output: Path) -> list[Path]:
+def ship(run: RunDirectory, output: Path, *, with_keras: bool = True) -> list[Path]:
     """Write a packed folder, whole or not at all.
 
     Args:
         run: a finished run that `export_tflite --quantization auto` has exported.
         output: the folder to make.
+        with_keras: False to leave model.keras out.
 
     Returns:
         The paths of its files.
@@ -38,7 +40,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
     """
     quantization = _chosen(run)
     copied = [
-        run.model,
+        *([run.model] if with_keras else []),
         run.tflite(quantization),
         run.scorecard(quantization),
         run.history,
@@ -69,7 +71,7 @@ def ship(run: RunDirectory, output: Path) -> list[Path]:
         write_report(bundle, faces=False)
         facts = read_facts(bundle)
         fer2013 = _holds_fer2013(run, facts)
-        card = model_card(facts, quantization, fer2013=fer2013)
+        card = model_card(facts, quantization, fer2013=fer2013, with_keras=with_keras)
         write_text(bundle.model_card, to_markdown(f"Model card: {output.name}", card, {}))
         if needs_weights_licence(facts.config.get("weights"), fer2013=fer2013):
             write_text(bundle.weights_licence, WEIGHTS_LICENCE)
@@ -115,11 +117,7 @@ def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
     """
     if sum(facts.metrics["data"]["counts"].get("train", [])) == _NUM_FER2013_TRAINING:
         return True
-    try:
-        shipped = RunDirectory(shipped_model(".keras").parent)
-    except InputError:  # this installation has no model
-        return False
-    return not set(shipped.read_train_hashes() or ()).isdisjoint(run.read_train_hashes() or ())
+    return not shipped_train_hashes().isdisjoint(run.read_train_hashes() or ())
 
 
 def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,4 +132,8 @@ def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _public_command(command: str | None) -> str | None:
-    return command and shlex.join(Path(word).name if "/" in word else word for word in shlex.split(command))
+    """The command with file names in place of paths; the k/K of --fold is no path."""
+    return command and shlex.join(
+        Path(word).name if "/" in word and not re.fullmatch(r"(--fold=)?\d+/\d+", word) else word
+        for word in shlex.split(command)
+    )

@@ -21,13 +21,14 @@ _HASHES = (
 )
 
 
-def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]:
+def model_card(facts: Facts, quantization: str, *, fer2013: bool, with_keras: bool = True) -> list[Block]:
     """Write the model card of a packed run.
 
     Args:
         facts: of the run.
         quantization: of the .tflite in the folder.
         fer2013: True if images of FER-2013 trained the run.
+        with_keras: False if the folder has no model.keras.
     """
     card = facts.scorecards[quantization]
     config, data = facts.config, facts.metrics["data"]
@@ -44,7 +45,11 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
         Table(
             ("file", "what it is"),
             [
-                ("model.keras", "the network, float32, without optimiser state; keras.models.load_model opens it"),
+                *(
+                    [("model.keras", "the network, float32, without optimiser state; keras.models.load_model opens it")]
+                    if with_keras
+                    else []
+                ),
                 (
                     f"model-{quantization}.tflite",
                     f"the LiteRT file that ships ({megabytes(card['size_bytes'])}): preprocessing, labels and "
@@ -75,6 +80,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool) -> list[Block]
         ),
         Code(
             f"fer-tf evaluate --run {facts.name} --data {data['source']}"
+            + ("" if with_keras else f" --quantization {quantization}")
             + (f" --labels {votes['file']} --labels-as {votes['as']}" if votes else "")
         ),
         Heading("Limits and intended use"),

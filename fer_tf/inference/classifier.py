@@ -42,15 +42,14 @@ class EmotionClassifier:
         """Open the model.
 
         Args:
-            path: a .tflite or .keras that fer_tf wrote; the model that ships with fer_tf if None.
+            path: a .tflite or .keras that fer_tf wrote; `fast` for the small model that ships; the model that ships if
+                None.
             num_threads: how many images a .tflite works on at the same time.
 
         Raises:
             InputError: if there is no such model or it breaks fer_tf's contract.
         """
-        self._predictor = open_model(
-            artifacts.shipped_model(".tflite") if path is None else path, num_threads=num_threads
-        )
+        self._predictor = open_model(artifacts.find_model(path), num_threads=num_threads)
         self._has_warned = False
 
     @property
