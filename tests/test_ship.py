@@ -280,6 +280,17 @@ def test_training_starts_from_the_shipped_backbone_without_network():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["demo", "finetune"])
+def test_recipes_without_the_backbone_say_what_to_do(name, tmp_path, monkeypatch, capsys):
+    """As in a wheel, which holds no .keras."""
+    monkeypatch.setattr("fer_tf.artifacts._shipped", lambda pattern, folder: [])
+    assert train.main(["--recipe", name, "--limit", "16", "--run", str(tmp_path / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    (error,) = (line for line in lines if "ships no .keras" in line)
+    assert "a clone of its repository does: start from ImageNet weights by --weights imagenet-lite0" in error
+    assert not (tmp_path / "run").exists()
+
+
 def test_recipes_that_start_from_it_have_a_frozen_phase():
     for name in ("demo", "finetune"):
         assert recipe(name).weights == "fer2013" and recipe(name).frozen_epochs > 0 and recipe(name).epochs > 0
