@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", metavar="DIR", help="the folder to write")
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="FILE", help="a .tflite (default: the model that ships with fer_tf)")
+    model.add_argument("--model", metavar="FILE|fast", help="a .tflite, or fast (default: the model that ships)")
     model.add_argument("--run", metavar="RUN", help="a run that train made: its .tflite, the smallest if several")
     parser.add_argument("--serve", action="store_true", help="then serve the page on this machine until Ctrl-C")
 
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the page; serve it if asked."""
     from fer_tf import web
-    from fer_tf.artifacts import shipped_model
+    from fer_tf.artifacts import find_model
 
-    model = _model_of(args.run) if args.run else args.model or shipped_model(".tflite")
+    model = _model_of(args.run) if args.run else find_model(args.model)
     folder = web.build(args.folder, model)
     print(f"Wrote the page into {folder}: put this folder on any web host")
     if args.serve:
