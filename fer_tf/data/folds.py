@@ -62,8 +62,8 @@ def without_fold(dataset: Dataset, fold: str, seed: int) -> Dataset:
     for name, before, after in zip(dataset.class_names, dataset.counts("train"), kept.counts("train"), strict=True):
         if before and not after:
             raise InputError(
-                f"fold {fold} holds all {before} training images of {name}: add images of it, or leave it out by "
-                "--classes"
+                f"fold {fold} holds all {before} training images of {name}; every class needs some in the other folds: "
+                "add images of it"
             )
     logger.info("fold %s: left out %s of %s training images", fold, f"{len(out):,}", f"{len(rows):,}")
     return kept
