@@ -15,6 +15,9 @@ cross-entropy with class weights, ReduceLROnPlateau(factor 0.5, patience 2), mix
 layers. Its preliminary 35 % after the frozen phase and its expected 65 to 73 % are the user's figures, not ours.
 We chose what the report leaves open: the head and its dropout, the same rate in both phases, at most 40 epochs with
 early stopping after 8, light augmentation, BatchNorm trained in phase 2, weight decay of kernels only.
+
+With `--weights imagenet-lite0 --epochs 12`, in float32 on 2 cores (AMD EPYC, family 25, model 17): 37.0 % of PublicTest
+after the frozen phase (33 min), 67.76 % at epoch 10 of 12 (66.3 to 69.2; macro-F1 0.660; 5 h 10 min).
 """
 
 
