@@ -237,8 +237,9 @@ def shipped_model(suffix: str, folder: str = SHIPPED_MODEL_FOLDER) -> Path:
         )
     if suffix == ".keras":
         raise InputError(
-            "this installation of fer_tf ships no .keras model, a clone of its repository does: start from ImageNet "
-            "weights by --weights imagenet-lite0, or give a model by --weights FILE.keras"
+            "this installation of fer_tf has no .keras model, since it was copied out of the clone: install it by "
+            "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0, or "
+            "give a model by --weights FILE.keras"
         )
     raise InputError(
         f"this installation of fer_tf ships no {suffix} model: give one by --model FILE (EmotionClassifier(FILE) in "

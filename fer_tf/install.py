@@ -24,8 +24,8 @@ def install_hint(extra: str, *packages: str) -> str:
         packages: pip's names of what the caller needs; all missing packages of the extra if none is named.
 
     Returns:
-        In a clone, `pip install` of the clone with the extra. Elsewhere, `pip install` of the packages, each with the
-        versions that fer_tf works with.
+        In a clone, `pip install -e` of the clone with the extra; without -e, pip would leave the .keras file behind.
+        Elsewhere, `pip install` of the packages, each with the versions that fer_tf works with.
 
     Example:
         >>> from fer_tf.install import install_hint
@@ -34,7 +34,7 @@ def install_hint(extra: str, *packages: str) -> str:
     """
     if (_ROOT / "setup.cfg").is_file() and (_ROOT / "pyproject.toml").is_file():
         folder = "." if Path.cwd() == _ROOT else str(_ROOT)
-        return f"pip install {shlex.quote(f'{folder}[{extra}]')}"
+        return f"pip install -e {shlex.quote(f'{folder}[{extra}]')}"
     declared = _declared(extra)
     names = packages or [name for name in declared if not _is_installed(name)] or list(declared)
     return "pip install " + " ".join(shlex.quote(name + declared.get(name, "")) for name in names)

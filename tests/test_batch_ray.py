@@ -27,7 +27,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 LIMIT_SECONDS = 120  # for a call in which an actor is killed: a hang (ray#62746) is a failure
 # .ci/run installs the extra and sets FER_TF_NEEDS_RAY: there a missing Ray is a failure, not a reason to skip.
 needs_ray = pytest.mark.skipif(
-    not HAS_RAY and not os.environ.get("FER_TF_NEEDS_RAY"), reason="needs the extra `ray`: pip install '.[ray]'"
+    not HAS_RAY and not os.environ.get("FER_TF_NEEDS_RAY"), reason="needs the extra `ray`: pip install -e '.[ray]'"
 )
 
 

@@ -290,7 +290,9 @@ def test_a_wheel_holds_what_reading_needs_and_nothing_else(model, tmp_path, monk
         "    print(error)\n"
     )
     said = _python(built, code).stdout
-    assert "a clone of its repository does: start from ImageNet weights by --weights imagenet-lite0, or" in said
+    assert (
+        "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0, or" in said
+    )
     assert said.count("\n") == 1
 
 

@@ -27,10 +27,10 @@ METADATA = [
 
 def test_in_a_clone_the_clone_is_installed(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    assert install_hint("train") == "pip install '.[train]'"
-    assert install_hint("train", "keras") == "pip install '.[train]'"
+    assert install_hint("train") == "pip install -e '.[train]'"
+    assert install_hint("train", "keras") == "pip install -e '.[train]'"
     monkeypatch.chdir(tmp_path)
-    assert install_hint("train") == f"pip install '{ROOT}[train]'"
+    assert install_hint("train") == f"pip install -e '{ROOT}[train]'"
 
 
 @pytest.fixture

