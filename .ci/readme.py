@@ -144,7 +144,10 @@ class Runner:
 
     def __init__(self, folder: Path, clone: Path) -> None:
         self._state = folder / "state.sh"
-        self._pycon = folder / "pycon.py"
+        # Python puts a script's folder first on its path: beside the clone, `import fer_tf` would find the clone's root.
+        self._blocks = folder / "blocks"
+        self._blocks.mkdir()
+        self._pycon = self._blocks / "pycon.py"
         self._pycon.write_text(
             "import doctest, sys\n"
             "names = {'__name__': '__main__'}\n"
@@ -167,7 +170,7 @@ class Runner:
     def run(self, block: Block) -> tuple[int, str, str]:
         """Return exit status, standard output and standard error of a block."""
         if block.language in ("python", "pycon"):
-            source = self._state.parent / "block.py"
+            source = self._blocks / "block.py"
             source.write_text(block.text + "\n")
             is_session = block.text.lstrip().startswith(">>> ")
             script = f"python {self._pycon if is_session else ''} {shlex.quote(str(source))}"

@@ -142,6 +142,12 @@ def test_a_wrong_figure_and_a_failing_command_are_counted(readme, runner, capsys
     assert "exit status 1" in printed
 
 
+def test_a_python_block_does_not_see_the_folder_beside_the_clone(readme, runner, tmp_path, capsys):
+    (tmp_path / "neighbour").mkdir()
+    assert readme.check("```python\nimport neighbour\n```\n", runner) == 1
+    assert "No module named 'neighbour'" in capsys.readouterr().out
+
+
 def test_the_line_that_ci_runs_is_not_run_again(readme):
     (alone,) = readme.parse("```sh\npython3 -m venv .venv && .venv/bin/python -m pytest\n```")
     readme.without_test_command(alone)
