@@ -144,7 +144,7 @@ class Runner:
 
     def __init__(self, folder: Path, clone: Path) -> None:
         self._state = folder / "state.sh"
-        # Python puts a script's folder first on its path: beside the clone, `import fer_tf` would find the clone's root.
+        # Python puts a script's folder first on its path; beside the clone, `import fer_tf` finds the clone's root.
         self._blocks = folder / "blocks"
         self._blocks.mkdir()
         self._pycon = self._blocks / "pycon.py"

@@ -163,4 +163,6 @@ def test_nothing_is_pickled_evaluated_or_given_to_a_shell():
         tree = ast.parse(text)
         calls = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"eval", "exec"}, path
-        assert not _imports(path) & {"pickle", "dill", "joblib", "marshal"}, path
+        assert not _imports(path) & {"pickle", "dill", "marshal"}, path
+        # joblib.load would unpickle; opening.py takes its processes alone.
+        assert "joblib" not in _imports(path) or (path.name == "opening.py" and "joblib.load" not in text), path

@@ -19,6 +19,7 @@ from PIL import Image
 
 from fer_tf.artifacts import atomic_path, cached_crops
 from fer_tf.data.reading.left_out import NUM_NAMED
+from fer_tf.data.reading.opening import File, open_pictures
 from fer_tf.errors import InputError
 from fer_tf.faces.detection import DETECT_SIDE
 from fer_tf.faces.pictures import MAX_IMAGE_BYTES, decode_picture, say_first_frames
@@ -129,20 +130,21 @@ def _crop(names: Sequence[str], read: ReadPicture, policy: CropPolicy, name: str
     several: list[str] = []
     digest = hashlib.sha256()
     told = time.monotonic()
-    for row, data in _files(names, read, broken):
-        _count(digest, names[row], data)
-        try:
-            picture = decode_picture(data, shown_path(names[row]), min_side=policy.detect_side)
-        except InputError as error:
-            broken[row] = _reason(error, names[row])
+
+    def files() -> Iterator[File]:
+        for row, data in _files(names, read, broken):
+            _count(digest, names[row], data)
+            yield row, names[row], data
+
+    for row, opened in open_pictures(files(), len(names), policy):
+        if opened.broken:
+            broken[row] = opened.broken
             continue
-        width, height = picture.size
-        originals[f"{width}x{height} {'grey' if picture.image.mode == 'L' else 'colour'}"] += 1
-        if picture.is_first_of_several:
+        originals[opened.kind] += 1
+        if opened.is_first_of_several:
             several.append(names[row])
-        crop = policy.crop(picture)
-        if crop is not None:
-            images[row], found[row] = crop, True
+        if opened.crop is not None:
+            images[row], found[row] = opened.crop, True
         if time.monotonic() - told > _PROGRESS_SECONDS:
             told = time.monotonic()
             logger.info("reading %s: %s of %s images", name, f"{row + 1:,}", f"{len(names):,}")
