@@ -472,6 +472,16 @@ def test_broken_files_are_skipped_and_the_rest_is_done(say, tmp_path):
     assert [line.split(":")[0] for line in err] == ["skipped", "skipped", "skipped", "2 read, 2 faces, 3 skipped"]
 
 
+@pytest.mark.parametrize("name", ["marked.jpg", "marked.PNG", "out/marked.mp4"])
+def test_annotate_wants_a_folder_not_a_file(say, tmp_path, name):
+    _crop_file(tmp_path / "face.png")
+    status, out, err = say("face.png", "--annotate", name)
+    assert (status, out) == (2, "")
+    assert "expected a folder" in err[-1]
+    assert f"give --annotate {Path(name).with_suffix('')}" in err[-1]
+    assert not (tmp_path / name).exists()
+
+
 def test_arguments_out_of_range(say, tmp_path):
     _crop_file(tmp_path / "face.png")
     assert say("face.png", "--top", "0")[2] == ["fer-tf predict: error: --top 0: expected 1 or more"]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # `deploy.quantization` imports the converter's modules and lists them in the order in which they are tried.
 _QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
+_FILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".mp4", ".avi", ".mov", ".mkv", ".webm")
 _PROGRESS_SECONDS = 2.0
 _NUM_NAMED = 5  # files without a face that the last message names
 _log = logging.getLogger(__name__)
@@ -197,8 +198,14 @@ def _find_model(directory: str) -> Path:
 
 
 def _make_folder(folder: str) -> None:
+    path = Path(folder)
+    if path.suffix.lower() in _FILE_SUFFIXES and not path.is_dir():
+        raise InputError(
+            f"--annotate {folder}: expected a folder, in which each copy is named after its picture, such as "
+            f"photo-faces{path.suffix}; give --annotate {path.with_suffix('')}"
+        )
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--annotate {folder}: {error.strerror}; name a folder that can be written to") from error
 
