@@ -476,7 +476,7 @@ def test_broken_files_are_skipped_and_the_rest_is_done(say, tmp_path):
 def test_annotate_wants_a_folder_not_a_file(say, tmp_path, name):
     _crop_file(tmp_path / "face.png")
     status, out, err = say("face.png", "--annotate", name)
-    assert (status, out) == (2, "")
+    assert (status, out) == (2, [])
     assert "expected a folder" in err[-1]
     assert f"give --annotate {Path(name).with_suffix('')}" in err[-1]
     assert not (tmp_path / name).exists()
