@@ -10,6 +10,7 @@ import subprocess
 import threading
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from fer_tf.web import parts
 from tests.chromium import NEEDED, Chromium, needs_chromium
 
 PAGE = parts.FOLDER / "page"
+ROOT = Path(__file__).resolve().parents[1]
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None and not NEEDED, reason="npm is not installed")
 # LiteRT.js prints its log as errors; Chromium says that this machine has no GPU. Addresses are replaced by 0x.
 KNOWN_MESSAGES = {
@@ -259,6 +261,27 @@ def test_sets_and_uncertain(chromium, site, pictures, tmp_path):
         assert answer("minimum", str(top + 2)) == "Face 1: uncertain"
         assert answer("minimum", str(top - 2)) == "Face 1: happy"
         assert_quiet(chromium, address)
+
+
+@pytest.mark.slow
+@needs_npm
+@needs_chromium
+def test_the_code_for_pages_of_your_own(chromium, site, tmp_path):
+    """The module of docs/devices.md accepts the shipped sample.json and refuses other answers."""
+    (code,) = re.findall(r"```js\n(.*?)```", (ROOT / "docs" / "devices.md").read_text(), re.DOTALL)
+    folder = shutil.copytree(site, tmp_path / "page")
+    (folder / "check.js").write_text(code)
+    (folder / "own.html").write_text("<!doctype html><title>own</title>")
+    sample = json.loads(shipped_model(".tflite").with_name("sample.json").read_text())
+    (folder / "sample.json").write_text(json.dumps(sample))
+    run = "import('./check.js?@').then(() => 'the same', (error) => error.message)"
+    with serving(folder) as address:
+        chromium.open(address + "own.html", 800)
+        assert chromium.value(run.replace("@", "1")) == "the same"
+        sample["crops"][-1]["probabilities"].reverse()
+        (folder / "sample.json").write_text(json.dumps(sample))
+        chromium.open(address + "own.html", 800)
+        assert chromium.value(run.replace("@", "2")) == "another answer"
 
 
 @pytest.mark.slow
