@@ -27,12 +27,12 @@ FAST_MODEL_FOLDER = "saved_models/fer2013-fast"
 # Version of the keys in a model's metadata, metrics.json and data.json. Version 1 wrote `format: 1` or nothing. Version
 # 2 adds `prediction_sets` (thresholds by coverage) and `crop` (how faces are cut from pictures); None: not decided.
 SCHEMA_VERSION = 2
-_MAX_JSON_BYTES = 16 << 20  # far above any file of ours; bounds the work on a crafted one
+_MAX_JSON_BYTES = 16 << 20  # far more than our files need; a huge crafted file is refused before it is read
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, with its suffix; rename it to `path` if the block succeeds, else remove it.
+    """Give a temporary path beside `path`; rename the file to `path` if the block succeeds, else remove it.
 
     Raises:
         InputError: if the folder cannot be made or written to, or the disk is full.
@@ -53,13 +53,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # a folder that has become read-only keeps it
+        with contextlib.suppress(OSError):  # impossible if the folder has become read-only
             temporary.unlink(missing_ok=True)
-        # Only errors of these two files: errors of files that the block reads pass unchanged.
+        # Reword errors of these two files only; errors of files that the block reads pass unchanged.
         if isinstance(error, OSError) and error.filename in (None, name, str(path)):
             raise InputError(
-                f"cannot write {path}: {error.strerror or error}: free space or make the folder writable (what "
-                "was there before is unchanged)"
+                f"cannot write {path}: {error.strerror or error}: free space or make the folder writable (the "
+                "previous file is unchanged)"
             ) from error
         raise
 
@@ -81,10 +81,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Check that a file can be written, before the work that gives its contents.
+    """Check that a file can be written, before its contents are computed.
 
     Raises:
-        InputError: if the path is a folder, or lies where no folder can be made or written to.
+        InputError: if the path is a folder, or the file's folder cannot be made or written to.
     """
     path = Path(path)
     existing = next(parent for parent in path.absolute().parents if parent.exists())
@@ -112,7 +112,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """Read the object in a JSON file.
 
     Raises:
-        InputError: if the file is missing, too large, not JSON, or holds anything but an object.
+        InputError: if the file is missing, too large, not JSON, or holds no object.
     """
     path = Path(path)
     try:
@@ -128,21 +128,21 @@ def _parse_object(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is no JSON: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{name} is not JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(value, dict):
         raise InputError(f"{name} holds a JSON {type(value).__name__}: expected an object with named fields")
     return value
 
 
 def check_schema_version(values: dict[str, Any], name: str) -> None:
-    """Refuse what a newer fer_tf wrote.
+    """Refuse values that a newer fer_tf wrote.
 
     Args:
         values: a model's metadata, or the contents of metrics.json or data.json.
-        name: what the error message calls them.
+        name: the name of the values in the error message.
 
     Raises:
-        InputError: for a version above `SCHEMA_VERSION`, or one that is no whole number.
+        InputError: if the version is above `SCHEMA_VERSION` or not a whole number.
     """
     version = values.get("schema_version", values.get("format", 1))
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
@@ -153,7 +153,7 @@ def check_schema_version(values: dict[str, Any], name: str) -> None:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read what a .keras or .tflite of ours says about itself: classes, image size, recipe, data, versions.
+    """Read the metadata inside a .keras or .tflite of fer_tf: classes, image size, recipe, data, versions.
 
     Raises:
         InputError: if the file is missing or was not written by fer_tf.
@@ -169,17 +169,18 @@ def parse_metadata(content: bytes, name: str) -> dict[str, Any]:
 
     Args:
         content: the whole file.
-        name: what the error message calls it.
+        name: the model's name in the error message.
 
     Raises:
-        InputError: if it was not written by fer_tf.
+        InputError: if fer_tf did not write the model.
     """
     return _metadata(io.BytesIO(content), name)
 
 
 def _metadata(file: Path | io.BytesIO, name: str) -> dict[str, Any]:
     foreign = (
-        f"{name} is not a model of fer_tf, or cut short (no {METADATA_NAME} inside): give a .keras or .tflite of fer_tf"
+        f"{name} is not a model of fer_tf, or is cut short (no {METADATA_NAME} inside): give a .keras or .tflite that "
+        "fer_tf wrote"
     )
     try:
         with zipfile.ZipFile(file) as archive:
@@ -192,14 +193,14 @@ def _metadata(file: Path | io.BytesIO, name: str) -> dict[str, Any]:
 
 
 def check_metadata(data: bytes, name: str) -> dict[str, Any]:
-    """Parse and check the metadata that stands in a model.
+    """Parse and check a model's metadata.
 
     Args:
         data: JSON.
         name: the model's name in error messages.
 
     Raises:
-        InputError: if it is damaged or of a newer version.
+        InputError: if the metadata is damaged or of a newer version.
     """
     metadata = _parse_object(data, f"{name}:{METADATA_NAME}")
     names = metadata.get("class_names")
@@ -225,24 +226,24 @@ def shipped_model(suffix: str, folder: str = SHIPPED_MODEL_FOLDER) -> Path:
         folder: `SHIPPED_MODEL_FOLDER` or `FAST_MODEL_FOLDER`.
 
     Raises:
-        InputError: if this installation has none.
+        InputError: if this installation has no such model.
     """
     found = _shipped(f"*{suffix}", folder)
     if found:
         return found[0]
     if folder == FAST_MODEL_FOLDER:
         raise InputError(
-            f"this installation of fer_tf ships no model {FAST!r}: leave the model out to take the one that ships, or "
+            f"this installation of fer_tf ships no model {FAST!r}: leave the model out to use the full-size model, or "
             "give the path of a model that fer_tf wrote"
         )
     if suffix == ".keras":
         raise InputError(
-            "this installation of fer_tf has no .keras model, since it was copied out of the clone: install it by "
-            "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0, or "
-            "give a model by --weights FILE.keras"
+            "this installation of fer_tf has no .keras model, because pip copied it without -e: run "
+            "`pip install -e '.[train]'` in the clone, start from ImageNet weights with --weights imagenet-lite0, or "
+            "give a model with --weights FILE.keras"
         )
     raise InputError(
-        f"this installation of fer_tf ships no {suffix} model: give one by --model FILE (EmotionClassifier(FILE) in "
+        f"this installation of fer_tf ships no {suffix} model: give one with --model FILE (EmotionClassifier(FILE) in "
         f"Python), or train one: {install_hint('train')} && fer-tf train --recipe scratch"
     )
 
@@ -271,7 +272,7 @@ def find_model(model: str | os.PathLike[str] | None) -> Path:
 
 
 def shipped_train_hashes() -> set[str]:
-    """SHA-256 of the pixels of each image that trained a shipped model; empty if this installation has no model."""
+    """SHA-256 of the pixels of each training image of the shipped models; empty if this installation has no model."""
     found = [
         path for folder in (SHIPPED_MODEL_FOLDER, FAST_MODEL_FOLDER) for path in _shipped("train_hashes.txt", folder)
     ]
@@ -282,7 +283,7 @@ def cached_crops(key: str) -> Path:
     """Return the file that keeps the crops of a data set, under $XDG_CACHE_HOME or ~/.cache.
 
     Args:
-        key: tells the data and the way of cropping.
+        key: identifies the data and how it is cropped.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer_tf" / f"crops-{key[:32]}.npz"
 
@@ -291,7 +292,7 @@ def left_out_list(key: str) -> Path:
     """Return the file that lists the broken files of a data set, in the same folder as `cached_crops`.
 
     Args:
-        key: tells the data and what is broken.
+        key: identifies the data and its broken files.
     """
     return cached_crops("").with_name(f"broken-{key[:32]}.txt")
 
@@ -319,7 +320,7 @@ class RunDirectory:
         self.sample = self.path / "sample.json"
         self.checksums = self.path / "SHA256SUMS"
         self.tensorboard = self.path / "tensorboard"
-        self.seeds = self.path / "seeds.json"  # of a folder that holds the runs of several seeds
+        self.seeds = self.path / "seeds.json"  # only in a folder that holds the runs of several seeds
 
     def of_seed(self, seed: int) -> RunDirectory:
         """Return the run of one seed inside this folder."""
@@ -333,14 +334,14 @@ class RunDirectory:
         return self.path / f"best-{phase}-{epoch}.npz"
 
     def keep_best_weights(self, kept: list[tuple[int, int]]) -> None:
-        """Remove the best weights of all other (phase, epoch)."""
+        """Remove the best weights of all epochs but the (phase, epoch) pairs in `kept`."""
         names = {self.best_weights(*epoch).name for epoch in kept}
         for path in self.path.glob("best-*.npz"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
 
     def read_train_hashes(self) -> list[str] | None:
-        """Read the SHA-256 of each training image's pixels; None if the run kept none."""
+        """Read the SHA-256 of each training image's pixels; None if the run has no such list."""
         return self.train_hashes.read_text(errors="replace").split() if self.train_hashes.is_file() else None
 
     def tflite(self, quantization: str) -> Path:
@@ -379,7 +380,7 @@ class RunDirectory:
             run.path.mkdir(parents=True)
         except FileExistsError:
             raise InputError(
-                f"run directory {path} exists already: choose another --run, or go on with it by --resume {path}"
+                f"run directory {path} exists already: choose another --run, or continue it with --resume {path}"
             ) from None
         except OSError as error:
             raise InputError(
@@ -412,8 +413,8 @@ class RunDirectory:
         """
         if self.is_bundle:
             raise InputError(
-                f"{self.path} is packed, its files are those that {self.checksums.name} names: write elsewhere, "
-                f"into a copy without {self.checksums.name} or, by a command that has it, to an --output"
+                f"{self.path} is packed and must keep the files that {self.checksums.name} lists: write into a copy "
+                f"without {self.checksums.name}, or to another place with --output if the command has it"
             )
 
     def check_there(self) -> None:
@@ -424,20 +425,20 @@ class RunDirectory:
         """
         if not self.path.is_dir():
             raise InputError(
-                f"run directory {self.path} was removed or renamed while the run went on: nothing more is written; if "
-                "it was renamed, go on with its new name by --resume"
+                f"run directory {self.path} was removed or renamed during the run: nothing more is written; if it was "
+                "renamed, continue with --resume and the new name"
             )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for this process; the system frees the lock when the process ends, even by a kill.
+        """Lock the run for this process; the system frees the lock when the process ends or is killed.
 
         Raises:
-            InputError: if another process holds it.
+            InputError: if another process holds the lock.
         """
         try:
             import fcntl
-        except ImportError:  # Windows has no fcntl: a second process is not kept out
+        except ImportError:  # Windows has no fcntl: run without a lock
             yield
             return
         try:

@@ -1,4 +1,4 @@
-"""The `fer-tf` program: finds the command, and turns what goes wrong in it into one line and an exit status."""
+"""The `fer-tf` program: finds the command, and turns the command's errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _EXTRA_OF_MODULE = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line, and leaves the long usage to --help."""
+    """Reports wrong arguments in one line; only --help prints the long usage."""
 
     _given: Sequence[str] = ()
 
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        # A mistyped flag also leaves a required one missing, so it is named first.
+        # Report a mistyped flag before a missing one: the flag may be missing because it is mistyped.
         if unknown := self._unknown_flags():
             message = f"no flag {', '.join(unknown)}"
             near = [flag for name in unknown for flag in difflib.get_close_matches(name, self._flags(), 1, 0.7)]
@@ -73,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
     def _unknown_flags(self) -> list[str]:
-        """Return what looks like a flag and is none, nor the beginning of one."""
+        """Return the arguments that look like flags but match no flag and no beginning of a flag."""
         given = list(self._given)
         given = given[: given.index("--")] if "--" in given else given
         names = [text.split("=")[0] for text in given if re.match("--?[A-Za-z]", text)]
@@ -85,9 +85,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _QuietTensorFlow:
-    """Keeps TensorFlow's start-up notices off stderr, whichever module imports it first; a finder of `sys.meta_path`.
+    """A finder for `sys.meta_path` that keeps TensorFlow's start-up notices off stderr, whoever imports it first.
 
-    The notices come from native code before any setting of its log level is read.
+    The notices come from native code, before TensorFlow reads its log level.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -97,7 +97,7 @@ class _QuietTensorFlow:
         try:
             spec = importlib.util.find_spec(name)
         finally:
-            sys.meta_path.insert(0, self)  # to look whether TensorFlow is there is not to import it
+            sys.meta_path.insert(0, self)  # TensorFlow was looked up, not imported: stay in place
         if spec is None or spec.loader is None:
             return spec
         load = spec.loader.exec_module
@@ -107,7 +107,7 @@ class _QuietTensorFlow:
             with machine.silent_stderr():
                 load(module)
                 if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-                    module.config.list_physical_devices()  # the search for a GPU has its own notices
+                    module.config.list_physical_devices()  # the search for GPUs prints notices too
             module.get_logger().setLevel("ERROR")
 
         spec.loader.exec_module = load_quietly  # type: ignore[method-assign]
@@ -115,7 +115,7 @@ class _QuietTensorFlow:
 
 
 def _quieten() -> None:
-    """Let only our own lines, and errors, reach the terminal."""
+    """Let only our own lines and errors reach the terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -132,7 +132,7 @@ def run_command(
     run: Callable[[argparse.Namespace], int],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """Parses the arguments, runs the command, and reports what the user can mend in one line on stderr.
+    """Parse the arguments, run the command, and report errors that the user can mend in one line on stderr.
 
     Args:
         name: the command's name, as the user types it.
@@ -155,7 +155,7 @@ def run_command(
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fer_tf").setLevel(logging.DEBUG if args.verbose else logging.INFO)
-    logging.raiseExceptions = False  # a log file on a full disk: no traceback of its own beside our line
+    logging.raiseExceptions = False  # no traceback beside our line if the disk of the log file is full
     try:
         with warnings.catch_warnings():
             if not args.verbose:
@@ -171,7 +171,7 @@ def run_command(
         message = f"this command needs the package {package_of(module)}: {install_hint(extra)}"
     except MemoryError:
         message = "out of memory: use a smaller --batch-size or --image-size"
-    except BrokenPipeError:  # the reader of our output (head, less) has gone: nobody is left to be told
+    except BrokenPipeError:  # the pipe was closed (head, less): exit quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -184,7 +184,7 @@ def run_command(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `fer-tf COMMAND ...`; returns its exit status."""
+    """Run `fer-tf COMMAND ...` and return the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     width = max(map(len, COMMANDS))
     parser = _Parser(

@@ -13,7 +13,7 @@ from fer_tf.errors import InputError
 def _field(
     default: Any, text: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
 ) -> Any:
-    """Declare a field with its help text and its admissible values: one of `choices`, or a number in [low, high]."""
+    """Declare a field with its help text and allowed values: one of `choices`, or a number in [low, high]."""
     return dataclasses.field(default=default, metadata={"help": text, "choices": choices, "low": low, "high": high})
 
 
@@ -24,7 +24,7 @@ class Config:
     The metadata of each field holds its help text, range and choices.
 
     Raises:
-        InputError: for a value of another type or out of range, or settings that contradict each other.
+        InputError: if a value has the wrong type or is out of range, or settings contradict each other.
 
     Example:
         >>> import fer_tf
@@ -83,7 +83,7 @@ class Config:
     frozen_learning_rate: float = _field(1e-4, "learning rate of phase 1, which is constant", low=0)
     weight_decay: float = _field(1e-4, "decoupled weight decay of all kernels, for every optimiser", low=0)
     schedule: str = _field(
-        "plateau", "course of the learning rate in phase 2", choices=("plateau", "cosine", "constant")
+        "plateau", "how the learning rate changes in phase 2", choices=("plateau", "cosine", "constant")
     )
     warmup_epochs: float = _field(0.0, "epochs of linear warm-up at the start of the schedule cosine", low=0)
     plateau_factor: float = _field(0.5, "ReduceLROnPlateau: factor of the learning rate", low=0.01, high=0.99)
@@ -114,8 +114,8 @@ class Config:
     label_smoothing: float = _field(0.0, "share of each target spread evenly over the classes", low=0, high=0.9)
     teachers: tuple[str, ...] = _field(
         (),
-        "teacher models (run directories, .keras or .tflite); their mean probabilities join the training target; of "
-        "models trained by --fold give all K: each image is taught by the model that has not seen it",
+        "teacher models (run directories, .keras or .tflite); their mean probabilities become part of the training "
+        "target; give all K models of a --fold series: each image is taught by the model that has not seen it",
     )
     distillation_weight: float = _field(0.5, "share of the teachers' probabilities in each target", low=0, high=1)
     distillation_temperature: float = _field(
@@ -151,8 +151,8 @@ class Config:
     drop_copies: bool = _field(False, "leave out training images that are exact copies of validation or test images")
     fold: str = _field(
         "",
-        "k/K: cut the training images into K folds by the seed, and train without the k-th; as --teachers of another "
-        "run, each of the K models teaches the images that it has not seen",
+        "k/K: cut the training images into K folds by the seed, and train without fold k; if another run takes all K "
+        "models as --teachers, each model teaches the images that it has not seen",
     )
 
     def __post_init__(self) -> None:
@@ -162,8 +162,8 @@ class Config:
             parse_fold(self.fold)
             if self.weights == "fer2013" or self.weights.endswith(".keras") or self.teachers:
                 raise InputError(
-                    f"fold {self.fold} with weights {self.weights} or teachers that may have seen the images it leaves "
-                    "out: start from imagenet, imagenet-lite0, none or a .h5, without teachers"
+                    f"fold {self.fold} with weights {self.weights} or teachers: they may have seen the images of the "
+                    "fold; start from imagenet, imagenet-lite0, none or a .h5, without teachers"
                 )
         if self.width != 1 and (
             self.weights in ("imagenet", "imagenet-lite0") or self.weights.endswith((".h5", ".hdf5"))
@@ -179,14 +179,14 @@ class Config:
         if self.initial_image_size and self.epochs and not 1 <= self.resizing_epochs < self.epochs:
             raise InputError(
                 f"resizing_epochs {self.resizing_epochs}: expected 1 to {self.epochs - 1}, so that some of the "
-                f"{self.epochs} epochs see the final size; or initial_image_size 0 (off)"
+                f"{self.epochs} epochs use the final size; or set initial_image_size 0 (off)"
             )
         if self.schedule == "cosine" and self.epochs and self.warmup_epochs > self.epochs:
             raise InputError(f"warmup_epochs {self.warmup_epochs:g}: expected at most epochs ({self.epochs})")
         if self.logit_adjustment and self.class_weights != "none":
             raise InputError(
                 f"logit_adjustment {self.logit_adjustment:g} with class_weights {self.class_weights}: both favour rare "
-                "classes, together too much: set class_weights none or logit_adjustment 0"
+                "classes, and together they favour them too much: set class_weights none or logit_adjustment 0"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def parse_fold(text: str) -> tuple[int, int]:
     """Return k and K of `k/K`.
 
     Raises:
-        InputError: if the text has another form, K is not 2 to 100, or k is not 1 to K.
+        InputError: if the text has another form, K is not in [2, 100], or k is not in [1, K].
     """
     number, _, count = text.partition("/")
     if not all(part.isascii() and part.isdecimal() and len(part) <= 3 for part in (number, count)) or not (
@@ -249,7 +249,7 @@ def _expected(field: dataclasses.Field) -> str:
     return f"{name} from {low:g} to {high:g}" if high is not None else f"{name} of at least {low:g}"
 
 
-# Settings that only version 0.1 had, with the values under which they changed nothing.
+# Settings that only version 0.1 had, each with the value at which it changed nothing.
 _REMOVED = {"stem_stride": 2, "cache_features": False}
 
 
@@ -257,8 +257,8 @@ def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> C
     """Return a Config from a JSON object.
 
     Args:
-        values: settings by name. Those that only version 0.1 had are ignored where they changed nothing.
-        base: gives the settings that `values` leaves out; the defaults if None.
+        values: settings by name. A setting of version 0.1 is ignored if its value changed nothing there.
+        base: gives the settings that `values` does not name; the defaults if None.
 
     Raises:
         InputError: for an unknown key (the nearest known one is named) or a value out of range.
@@ -283,7 +283,7 @@ def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> C
 
 
 def __getattr__(name: str) -> Any:
-    """Give the recipes under the place that they had in version 0.1."""
+    """Give the recipes, which version 0.1 kept in this module."""
     from fer_tf import recipes
 
     if name in ("RECIPES", "recipe") or name in {key.upper() for key in recipes.RECIPES}:

@@ -48,20 +48,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUANTIZATIONS = ("float32",)
-_MAX_LOG_BYTES = 4 << 20  # then log.txt becomes log.txt.1 and begins anew: some 20,000 epochs
+_MAX_LOG_BYTES = 4 << 20  # some 20,000 epochs; then log.txt is renamed to log.txt.1 and a new one begins
 _NUM_ERRORS_SHOWN = 24
 _LINEAR_BASELINE_IMAGES = 8000  # a logistic regression on more pixels takes longer than the demo itself
 
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentResult:
-    """What a run ended with.
+    """The results of a run.
 
     Attributes:
-        run: its folder, with the path of each file.
+        run: the run's folder, with the path of each file.
         metrics: the contents of metrics.json.
         report_text: per-class tables and confusion matrices of the Keras model, as in report.txt.
-        synthetic: whether the faces were drawn by a program.
+        synthetic: True if the faces were drawn by a program.
     """
 
     run: RunDirectory
@@ -113,15 +113,15 @@ def run_experiment(
 ) -> ExperimentResult:
     """Train a classifier in a new folder, calibrate it, score it on every split, export it, and write its report.
 
-    A run that is stopped keeps its last finished epoch: `resume_experiment` goes on from there, to the same bits.
+    A stopped run keeps its last finished epoch; `resume_experiment` continues from there with bit-identical results.
 
     Args:
         config: the settings; `fer_tf.RECIPES` has named ones.
         dataset: with the splits train and validation.
         run: the folder to make.
-        recipe: the settings' name, for the report.
+        recipe: the name of the settings in the report.
         quantizations: the .tflite files to write, members of `deploy.quantization.MODES`; needs TensorFlow.
-        tensorboard: whether to write TensorBoard's files too.
+        tensorboard: True to write TensorBoard's files too.
         devices: number of devices that share each step, or `all`; more than one needs Keras on JAX.
         command: the command line that led to this call, for the report.
 
@@ -129,8 +129,8 @@ def run_experiment(
         The figures and the paths of the files.
 
     Raises:
-        InputError: if the folder exists or cannot be written to, or for weights or data that cannot be trained on. A
-            folder in which no epoch was finished is removed again. Also for devices that are not there.
+        InputError: if the folder exists or cannot be written to, the weights or the data cannot be used for training,
+            or a device is missing. A folder in which no epoch was finished is removed again.
         Diverged: when the loss becomes NaN or infinite.
 
     Example:
@@ -165,23 +165,22 @@ def resume_experiment(
     tensorboard: bool = False,
     devices: int | str | None = None,
 ) -> ExperimentResult:
-    """Go on with a run from its last finished epoch; a run that is over is scored, exported and reported again.
+    """Continue a run from its last finished epoch; score, export and report a finished run again.
 
     Args:
         run: the folder of the run.
         dataset: the run's data, for a run whose data was made in memory.
         data: where the run's data is now, if it has moved.
-        quantizations: the .tflite files to write; those that the run was started with if None.
-        tensorboard: whether to write TensorBoard's files too.
-        devices: as for `run_experiment`; those that the run was started with if None. Another number than before
-            changes the figures by rounding only.
+        quantizations: the .tflite files to write; the choice at the start of the run if None.
+        tensorboard: True to write TensorBoard's files too.
+        devices: as for `run_experiment`; the choice at the start of the run if None. Another number of devices changes
+            the figures by rounding only.
 
     Returns:
         The figures and the paths of the files.
 
     Raises:
-        InputError: if there is no such run, its data has changed, no state of it can be read, or the devices are not
-            there.
+        InputError: if there is no such run, its data has changed, its state cannot be read, or a device is missing.
         Diverged: when the loss becomes NaN or infinite.
     """
     folder = RunDirectory.open(run)
@@ -205,14 +204,14 @@ def run_seeds(
 
     Args:
         num_seeds: at least 2; the seeds are config.seed, config.seed + 1, ...
-        config: the settings that all runs share but for the seed.
+        config: the settings of all runs; only the seed differs between them.
         dataset: with the splits train and validation.
-        run: the folder to make, or one that an interrupted call left: runs that ended are kept, the others go on.
+        run: the folder to make, or the folder of an interrupted call: finished runs are kept, the others continue.
         settings: further arguments of `run_experiment`.
 
     Returns:
-        The results, and what seeds.json holds: for each split mean, sample standard deviation and values of accuracy
-        and macro-F1 over the seeds.
+        The results, and the contents of seeds.json: for each split, the mean, the sample standard deviation and the
+        values of accuracy and macro-F1 over the seeds.
 
     Raises:
         InputError: for fewer than two seeds, or a folder with runs of other settings.
@@ -248,7 +247,7 @@ def run_seeds(
 
 
 def read_result(run: RunDirectory) -> ExperimentResult:
-    """Read the result of a run that ended.
+    """Read the result of a finished run.
 
     Raises:
         InputError: if the run has no metrics, or they cannot be read.
@@ -286,7 +285,7 @@ def _run(
 
 @contextlib.contextmanager
 def _logged(folder: RunDirectory) -> Iterator[None]:
-    """Writes what fer_tf logs into the run's log.txt too."""
+    """Copy fer_tf's log messages to the run's log.txt."""
     handler = logging.handlers.RotatingFileHandler(folder.log, maxBytes=_MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     package = logging.getLogger("fer_tf")
@@ -299,7 +298,7 @@ def _logged(folder: RunDirectory) -> Iterator[None]:
 
 
 def _input_pipeline() -> Any:
-    """The module that feeds Keras's backend."""
+    """Return the input pipeline that fits Keras's backend, as a module."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -345,7 +344,7 @@ def _train(
 
 
 def _without_copies(dataset: Dataset) -> Dataset:
-    """The data without training images whose exact pixels also stand in validation or test."""
+    """Leave out training images whose exact pixels also occur in validation or test."""
     assert dataset.images is not None
     held_out = {image.tobytes() for image in dataset.images[dataset.split != "train"]}
     copy = np.array([image.tobytes() in held_out for image in dataset.images]) & (dataset.split == "train")
@@ -354,9 +353,9 @@ def _without_copies(dataset: Dataset) -> Dataset:
 
 
 def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndarray:
-    """Mean probabilities of the teachers for each training image, each over the image and its mirror image.
+    """Mean probabilities of the teachers for each training image, over the image and its mirror image.
 
-    Of models of folds, only the one that has not seen an image answers for it.
+    If the teachers are models of folds, only the model that has not seen an image scores it.
     """
     from fer_tf.inference import open_model
     from fer_tf.training.targets import taught_rows
@@ -397,7 +396,7 @@ def _finish(
     quantizations: Sequence[str],
     num_devices: int,
 ) -> ExperimentResult:
-    """Calibrate the model, save it once, score it, export it, and write the report."""
+    """Calibrate, save, score and export the model, and write the report."""
     import keras
 
     from fer_tf import evaluation
@@ -466,9 +465,9 @@ def _calibrate(
     metrics: dict[str, Any],
     train_hashes: Sequence[str],
 ) -> Predictor:
-    """Fold the temperature into the model, save it once with its thresholds, and add the temperature to the metrics.
+    """Fold the temperature into the model, save it with its thresholds, and add the temperature to the metrics.
 
-    model.keras is written here and nowhere else, so a run that is killed leaves a calibrated model or none.
+    Only this function writes model.keras, so a run that is killed leaves a calibrated model or none.
     """
     from fer_tf import evaluation
     from fer_tf.data.audit import among
@@ -490,7 +489,7 @@ def _calibrate(
     }
     train, validation = dataset.take("train"), dataset.take("validation")
     assert train.images is not None and validation.images is not None
-    if config.fold:  # by which a teacher's images are known
+    if config.fold:  # as a teacher, the model must say which images it has not seen
         metadata["train_sha256"] = images_digest(train.images)
     uncalibrated = KerasPredictor(model, metadata).predict(validation.images)
     metrics["temperature"] = metadata["temperature"] = evaluation.fit_temperature(validation.labels, uncalibrated)
@@ -507,7 +506,7 @@ def _calibrate(
 
 
 def _model_evaluate(config: Config, dataset: Dataset, model: keras.Model) -> dict[str, Any]:
-    """Keras's own loss and accuracy on each split."""
+    """Return Keras's own loss and accuracy on each split."""
     import keras
 
     from fer_tf.training.targets import one_hot
@@ -551,7 +550,7 @@ def _write_answers(folder: RunDirectory, part: Dataset, probabilities: np.ndarra
 
 
 def _write_examples(folder: RunDirectory, part: Dataset) -> None:
-    """Write one drawn face of each class, so that there is something to call predict on."""
+    """Write one drawn face of each class, as input for a first call of predict."""
     from PIL import Image
 
     assert part.images is not None
@@ -563,7 +562,7 @@ def _write_examples(folder: RunDirectory, part: Dataset) -> None:
 
 
 def _baselines(dataset: Dataset) -> dict[str, float]:
-    """Accuracy of the majority class and of a linear model on pixels, on the test split (else validation)."""
+    """Accuracy of the majority class and of a linear model on pixels, on the test split, or else on validation."""
     from fer_tf import evaluation
 
     train, held_out = dataset.take("train"), dataset.take("test" if dataset.has("test") else "validation")
@@ -591,7 +590,7 @@ def _export(
 
     if quantizations and keras.backend.backend() != "tensorflow":
         logger.info(
-            "no .tflite: conversion needs Keras on TensorFlow; there: fer-tf export_tflite --run %s", folder.path
+            "no .tflite: conversion needs Keras on TensorFlow; there, run fer-tf export_tflite --run %s", folder.path
         )
         return
     for quantization in quantizations:

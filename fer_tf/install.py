@@ -17,15 +17,15 @@ def package_of(module: str) -> str:
 
 
 def install_hint(extra: str, *packages: str) -> str:
-    """Return the command that installs what is missing.
+    """Return the command that installs the missing packages.
 
     Args:
         extra: one of setup.cfg's extras.
-        packages: pip's names of what the caller needs; all missing packages of the extra if none is named.
+        packages: pip's names of the packages that the caller needs; if none is given, all missing ones of the extra.
 
     Returns:
-        In a clone, `pip install -e` of the clone with the extra; without -e, pip would leave the .keras file behind.
-        Elsewhere, `pip install` of the packages, each with the versions that fer_tf works with.
+        In a clone, `pip install -e` of the clone with the extra; without -e, pip would not install the .keras file.
+        Elsewhere, `pip install` of the packages, each with the versions that work with fer_tf.
 
     Example:
         >>> from fer_tf.install import install_hint
@@ -41,7 +41,7 @@ def install_hint(extra: str, *packages: str) -> str:
 
 
 def _declared(extra: str) -> dict[str, str]:
-    """Return the packages of an extra, and their version ranges, from the metadata that pip wrote."""
+    """Return the packages of an extra with their version ranges, from the installed metadata."""
     try:
         lines = importlib.metadata.requires("fer_tf") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, as the program reads it: processor, cores, memory, package versions."""
+"""The machine that a measurement runs on: processor, cores, memory, package versions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _cpu_model() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     name = found.get("model name") or found.get("Hardware") or platform.machine()
-    # A virtual machine may show a bare "AMD EPYC": family and model tell the generation.
+    # A virtual machine may say only "AMD EPYC": family and model give the generation.
     family = ", ".join(f"{key} {found[key]}" for key in ("cpu family", "model") if key in found)
     return f"{name} ({family})" if family else name
 
@@ -55,19 +55,19 @@ def _memory_gib() -> float | None:
 
 
 def load_average() -> float | None:
-    """Mean number of running processes over the last minute; above 0 at rest means that something else runs."""
+    """Mean number of running processes over the last minute; above 0 while we do nothing, other programs run."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc's allocator to keep what is freed instead of giving it back to the system.
+    """Tell glibc's allocator to keep freed memory instead of returning it to the system.
 
-    A training step frees and asks for the same tensors, hundreds of MiB of them, again and again. By default glibc maps
-    each large one anew and unmaps it after use, and the system clears every page once more: on a virtual machine with
-    costly page faults that was more than half of the step. The process then stays as large as it ever was.
+    Each training step frees and allocates the same tensors, hundreds of MiB. By default glibc maps each large tensor
+    anew and unmaps it after use, and the system clears every page again: on a virtual machine with costly page faults
+    that was more than half of the step. The price: the process never shrinks.
 
     Returns:
-        Whether it did: not where the C library is another one.
+        True if the allocator accepted the settings; False if the C library is not glibc.
     """
     # mallopt(3): M_ARENA_MAX 1, M_MMAP_MAX 0, M_TRIM_THRESHOLD never, M_TOP_PAD 256 MiB at a time
     settings = ((-8, 1), (-4, 0), (-1, -1), (-2, 256 << 20))
@@ -78,7 +78,7 @@ def keep_freed_memory() -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of those of our packages that are installed."""
+    """Versions of Python, fer_tf and the installed packages that it uses."""
     found = {"python": platform.python_version(), "fer_tf": __version__}
     for name in _PACKAGES:
         try:
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Keep everything off stderr, also what native code writes to its file descriptor."""
+    """Keep everything off stderr, including the output of native code."""
     with open(os.devnull, "w") as nowhere:
         kept = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
@@ -102,13 +102,13 @@ def silent_stderr() -> Iterator[None]:
 
 
 def start_keras() -> None:
-    """Imports Keras and its backend, with TensorFlow's start-up notices kept off stderr unless details are logged.
+    """Import Keras and its backend; keep TensorFlow's start-up notices off stderr unless details are logged.
 
-    They come from native code before any setting of its log level is read, so the file descriptor itself is pointed
-    elsewhere meanwhile.
+    The notices come from native code before TensorFlow reads its log level, so the file descriptor itself is
+    redirected.
 
     Raises:
-        InputError: if KERAS_BACKEND names none that Keras has.
+        InputError: if KERAS_BACKEND names a backend that Keras does not have.
     """
     keep_freed_memory()
     is_verbose = logging.getLogger("fer_tf").isEnabledFor(logging.DEBUG)
@@ -119,14 +119,14 @@ def start_keras() -> None:
             if keras.backend.backend() == "tensorflow":
                 import tensorflow as tf
 
-                tf.config.list_physical_devices()  # the search for a GPU has its own notices
-                tf.get_logger().setLevel("ERROR")  # retracing: each model of a run is traced once, on purpose
+                tf.config.list_physical_devices()  # the search for GPUs prints notices too
+                tf.get_logger().setLevel("ERROR")  # no retracing warnings: we build several models on purpose
         except ValueError as error:
             raise InputError(f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND')}: expected tensorflow or jax") from error
 
 
 def commit() -> str | None:
-    """The commit of the clone that this package runs from; None where it was installed."""
+    """The commit of the clone that this package runs from; None if it does not run from a clone."""
     try:
         found = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],

@@ -1,4 +1,4 @@
-"""Where the modules of version 0.1 are now: their old names can still be imported, with a DeprecationWarning."""
+"""New names of the modules of version 0.1. The old names can still be imported, with a DeprecationWarning."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class _Finder:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its own spec back: it was executed under its new name."""
+        """Restore the module's own spec; the module was already executed under its new name."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state
 
 
 def install() -> None:
-    """Make Python look here for a module of fer_tf that it does not find in its folder."""
+    """Make Python look here for modules of fer_tf that it does not find in the package's folder."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

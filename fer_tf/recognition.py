@@ -1,4 +1,4 @@
-"""From photographs and the frames of a video to their faces with their emotions."""
+"""Finds the faces in photographs and video frames and ranks the emotions of each face."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import listed, printable
 
 UNCERTAIN = "uncertain"  # the answer where the highest score is too low
-CLOSE_SCORES = 0.15  # of a label: a second emotion whose score is less below the first is named too
-SURE_SCORE = 0.5  # of a label: below it, it is pale and ends in "?"
+CLOSE_SCORES = 0.15  # labels name the second emotion too if its score is less than this below the first
+SURE_SCORE = 0.5  # labels with a lower score are pale and end in "?"
 Photo = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -40,15 +40,15 @@ class Face:
 
     Attributes:
         box: left, top, width and height in pixels of the upright picture.
-        score: how sure the detector is that this is a face, in [0, 1]; None where the picture was taken as a crop.
-        landmarks: (x, y) in pixels of the eye on the left of the picture, the other eye, the tip of the nose, the
-            corner of the mouth on the left of the picture, and the other corner; empty where the picture was taken as a
-            crop.
+        score: how sure the detector is that this is a face, in [0, 1]; None if the whole picture is the face.
+        landmarks: (x, y) in pixels of five points: the eye on the left of the picture, the other eye, the tip of the
+            nose, the corner of the mouth on the left of the picture, the other corner; empty if the whole picture is
+            the face.
         emotions: (class name, score) pairs, the most likely first; the scores sum to 1.
-        number: from 1, the largest face first; in a video the same face keeps its number.
-        prediction_set: the classes, the most likely first, that are needed for the coverage that was asked for; None
-            if none was.
-        is_uncertain: True if the highest score is below the lowest that was asked for.
+        number: from 1, the largest face first; in a video a face keeps its number.
+        prediction_set: the classes that the requested coverage needs, the most likely first; None if no coverage was
+            requested.
+        is_uncertain: True if the highest score is below the requested `min_score`.
     """
 
     box: Box
@@ -96,17 +96,18 @@ class Recognizer:
             model: as for `EmotionClassifier`: a path, `fast`, or the model that ships if None.
             faces: `auto` takes a picture of at most 64x64 pixels as a face crop and looks for faces in larger ones;
                 `detect` looks for faces in every picture; `whole` takes every picture as a crop.
-            detect_side: longer side to which a larger picture is reduced for the detector, 64 to 8192 pixels. A smaller
+            detect_side: for the detector, larger pictures are reduced to this longer side, 64 to 8192 pixels. A smaller
                 side is faster and misses smaller faces.
-            min_face_score: faces of which the detector is less sure are left out, in [0, 1].
-            min_face_size: faces with a shorter side, in pixels of the picture, are left out.
-            coverage: 0.8, 0.9 or 0.95: each face gets as many classes as are needed for the label to be among them that
-                often, on data like the model's validation images. On other data it may be less often.
+            min_face_score: faces with a lower detector score are left out, in [0, 1].
+            min_face_size: faces with a shorter side than this are left out, in pixels of the picture.
+            coverage: 0.8, 0.9 or 0.95: each face gets enough classes to contain the label in this share of cases, on
+                data like the model's validation images. On other data the share may be lower.
             min_score: faces whose highest score is lower are `uncertain`, in [0, 1].
-            num_threads: how many crops a .tflite works on at the same time.
+            num_threads: number of crops that a .tflite works on at the same time.
 
         Raises:
-            InputError: if there is no such model, a setting is out of range, or the model carries no thresholds.
+            InputError: if there is no such model, a setting is out of range, or `coverage` is given and the model has
+                no thresholds.
         """
         if faces not in FACE_MODES:
             raise InputError(f"faces {faces!r}: expected one of {', '.join(FACE_MODES)}")
@@ -127,7 +128,7 @@ class Recognizer:
             "min_score": min_face_score,
             "min_size": min_face_size,
         }
-        self.min_side = detect_side  # that a JPEG keeps when it is decoded
+        self.min_side = detect_side  # a JPEG is not decoded smaller than this
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,10 +146,10 @@ class Recognizer:
                 [0, 255]; or an iterable of these.
 
         Returns:
-            The faces of the photograph, the largest first; a list of such lists for an iterable.
+            The faces of the photograph, the largest first; for an iterable, one such list for each photograph.
 
         Raises:
-            InputError: if a photograph cannot be read, or the detector is needed and not installed.
+            InputError: if a photograph cannot be read, or it needs the detector, which is not installed.
         """
         several: list[str] = []
 
@@ -164,7 +165,7 @@ class Recognizer:
         return found
 
     def find_faces(self, picture: faces.Picture) -> list[faces.Face]:
-        """Find the faces of a picture and their crops, by this recogniser's settings; they are not classified."""
+        """Find and crop the faces of a picture with this recogniser's settings, without classifying them."""
         return faces.find_faces(picture, **self._find)
 
     def _recognize(self, picture: faces.Picture) -> list[Face]:
@@ -176,12 +177,12 @@ class Recognizer:
         ]
 
     def as_face(self, found: faces.Face, emotions: list[tuple[str, float]], number: int) -> Face:
-        """Join a face of `find_faces` with its emotions and its answer, by this recogniser's settings.
+        """Join a face of `find_faces` with its emotions and its answer, with this recogniser's settings.
 
         Args:
             found: the face.
             emotions: (class name, score) pairs, the most likely first.
-            number: of the face in its picture or video, from 1.
+            number: the face's number in the picture or video, from 1.
         """
         return Face(
             found.box,
@@ -198,11 +199,11 @@ class Recognizer:
 
         Args:
             path: an image file.
-            annotated: where to write the copy, without EXIF or other metadata; it is written if there is a face. The
-                copy of a JPEG with more than 7,000 pixels a side has a half or a quarter of them.
+            annotated: where to write the copy, without EXIF or other metadata; no face, no copy. A JPEG with more than
+                7,000 pixels a side is copied at a half or a quarter of its size.
 
         Raises:
-            InputError: if the picture cannot be read, the copy cannot be written, or the detector is needed and not
+            InputError: if the picture cannot be read, the copy cannot be written, or the detector is needed but not
                 installed.
         """
         found, is_first_of_several = self._recognize_file(path, annotated)
@@ -226,11 +227,11 @@ class Recognizer:
 
         Args:
             paths: image files.
-            annotated: the copy to write for each path; none for a path that is missing.
+            annotated: path -> the copy to write; a path that is missing here gets no copy.
             num_threads: number of pictures at a time.
 
         Yields:
-            For each picture in order its faces, or the error that it raised.
+            For each picture, in order, its faces, or the error that it raised.
         """
 
         several: list[str] = []
@@ -255,7 +256,7 @@ class Recognizer:
         try:
             for path in paths:
                 pending.append(pool.submit(recognize, path))
-                if len(pending) > 2 * num_threads:  # bounds the memory for results that wait to be read
+                if len(pending) > 2 * num_threads:  # limits the memory for results that the caller has not read yet
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
@@ -270,18 +271,18 @@ class Recognizer:
         annotated: Path | None = None,
         every: float = 0.0,
     ) -> Generator[tuple[float, Image.Image, list[Face]], None]:
-        """Go through the frames of a video or camera, with each face's scores averaged over time.
+        """Yield the frames of a video or camera with their faces; each face's scores are averaged over time.
 
-        A camera has no last frame: Ctrl-C ends the iteration, and so does `close()`; both finish the annotated video.
-        If a file ends early, the frames up to there are given, and a UserWarning says how much was read. There is no
-        warning if the caller passes a `faces.FrameSource`: its `problem` says it.
+        A camera has no last frame: Ctrl-C or `close()` ends the iteration and finishes the annotated video. If a file
+        ends early, the frames before the break are given, and a UserWarning says how much was read. If the caller
+        passes a `faces.FrameSource`, its `problem` says this instead.
 
         Args:
             source: a video file, an address (rtsp://, http:// or https://), the number of a camera, or an opened
                 `faces.FrameSource`.
-            annotated: where to write a video with boxes and labels and without sound, .mp4 or .avi; put in place after
-                the last frame. Its rate is constant: each frame is shown within 50 ms of its time.
-            every: give one frame for each period of so many seconds; 0 gives all. An opened source keeps its own.
+            annotated: where to write a video with boxes and labels, without sound, .mp4 or .avi. The file appears
+                after the last frame. Its frame rate is constant; each frame is shown within 50 ms of its time.
+            every: yield one frame per this many seconds; 0 yields all. An opened source keeps its own period.
 
         Yields:
             Seconds since the first frame, the frame (RGB), and its faces.
@@ -332,7 +333,7 @@ def recognize(
         settings: further arguments of `Recognizer`, such as `faces="whole"` or `min_face_score=0.8`.
 
     Returns:
-        The faces, the largest first; a list of such lists for an iterable of photographs.
+        The faces, the largest first; for an iterable of photographs, one such list for each.
 
     Raises:
         InputError: as `Recognizer` and `Recognizer.recognize`.
@@ -354,12 +355,12 @@ def _recognizer(model: str | None, **settings: Any) -> Recognizer:
 
 
 def _crops(found: Sequence[faces.Face]) -> np.ndarray:
-    """The crops as one array: uint8 (n, 48, 48)."""
+    """Return the crops as one array: uint8 (n, 48, 48)."""
     return np.stack([face.crop for face in found]) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
 def label_text(emotions: Sequence[tuple[str, float]]) -> str:
-    """Return the likeliest emotion with its score: the two likeliest where they are close, with "?" below one half.
+    """Return the likeliest emotion with its score; name the two likeliest if they are close; add "?" below one half.
 
     Args:
         emotions: (class name, score) pairs, the most likely first.
@@ -379,7 +380,7 @@ def _annotate(picture: Image.Image, found: Sequence[Face]) -> Image.Image:
 
 
 def _mark(face: Face) -> faces.Mark:
-    """How a face is drawn: its answer, in the colour of the likeliest emotion, pale where the answer is not sure."""
+    """Return how to draw a face: its answer, in the colour of the likeliest emotion, pale if the score is low."""
     name, score = face.emotions[0]
     text = printable(face.answer)
     if face.answer == name:

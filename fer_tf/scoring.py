@@ -1,4 +1,4 @@
-"""Scores a finished model on a data set: classes matched, copies told apart, views averaged."""
+"""Scores a finished model on a data set: matches the classes, scores unseen images apart, averages views."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fer_tf.text import duration, listed, printable, quantity, votes_text
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 256  # images between two looks at the clock; a multiple of the batch of a Keras model
+_CHUNK = 256  # images between two checks of the clock; a multiple of a Keras model's batch
 _PROGRESS_SECONDS = 2.0  # before the first line, and between two
 _LONGEST_PAUSE = 30.0
 _clock = time.monotonic
@@ -48,17 +48,17 @@ def evaluate(
     Args:
         model: a .keras or .tflite that fer_tf wrote, or one that `inference.open_model` opened.
         dataset: with some of the model's classes, in any order; images of other classes are left out.
-        splits: the splits to score; validation and test, as far as the data has them, if None.
-        train_hashes: `data.audit.image_hashes` of the training images; with them the images that the model was not
-            trained on are scored once more by themselves.
-        tta: whether to score the mean over mirrored and shifted views as well.
-        classes: the classes to score, in any spelling; all that both have if None.
+        splits: the splits to score; if None, validation and test, or the one that the data has.
+        train_hashes: `data.audit.image_hashes` of the training images; if given, images that the model was not trained
+            on are also scored separately.
+        tta: True to score the mean over mirrored and shifted views as well.
+        classes: the classes to score, in any spelling; if None, all that model and data share.
 
     Returns:
-        For each split what `evaluation.score_split` returns, with `tta` added where it was asked for.
+        For each split the result of `evaluation.score_split`, with `tta` added on request.
 
     Raises:
-        InputError: if the model cannot be opened, the data lacks a split, or both have no class in common.
+        InputError: if the model cannot be opened, the data lacks a split, or model and data share no class.
 
     Example:
         >>> import fer_tf
@@ -84,9 +84,9 @@ class MatchedClasses:
     """The rows of a data set that a model can be scored on.
 
     Attributes:
-        dataset: the rows of the classes that both have, numbered as the model numbers them.
-        left_out: class of the data that the model does not know -> number of its images in the splits that are scored.
-        missing: classes of the model of which the data has no image.
+        dataset: the rows of the classes that model and data share, with the model's label numbers.
+        left_out: class of the data that the model does not know -> number of its images in the scored splits.
+        missing: classes of the model without an image in the data.
     """
 
     dataset: Dataset
@@ -94,7 +94,7 @@ class MatchedClasses:
     missing: list[str]
 
     def text(self) -> str:
-        """Return what is left out and what is missing in sentences; empty if both have the same classes."""
+        """Describe the classes left out or missing in sentences; empty if model and data have the same classes."""
         texts = []
         if self.left_out:
             counts = ", ".join(f"{quantity(count, 'image')} of {name}" for name, count in self.left_out.items())
@@ -117,16 +117,16 @@ def match_classes(
     """Choose the rows of the classes that a model and a data set both have.
 
     Args:
-        dataset: any; its classes may be spelt in other ways than the model's.
-        class_names: the model's.
+        dataset: any; its class names may be spelt otherwise than the model's.
+        class_names: the model's classes.
         classes: classes to score, in any spelling; all if None.
         splits: the splits whose left-out images are counted.
 
     Returns:
-        These rows, what is left out and what is missing.
+        These rows, the classes left out and the classes missing.
 
     Raises:
-        InputError: if a wanted class is unknown to the model, or no image is of a class that both have.
+        InputError: if the model does not know a requested class, or no image has a class that model and data share.
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     wanted = list(class_names)
@@ -142,7 +142,7 @@ def match_classes(
     if len(dataset) and not chosen.any():
         raise InputError(
             f"the model knows {', '.join(class_names)}; {dataset.source or 'the data'} has "
-            f"{', '.join(dataset.class_names)}: no image is of a class that both have"
+            f"{', '.join(dataset.class_names)}: no image has a class that both share"
             + (f" among {', '.join(wanted)}" if classes is not None else "")
         )
     counts = sum((dataset.counts(split) for split in splits), np.zeros(dataset.num_classes, np.int64))
@@ -162,7 +162,7 @@ def match_classes(
 
 
 def left_out_text() -> str:
-    """Say which figures this installation cannot compute; empty if it can compute all."""
+    """Name the figures that this installation cannot compute; empty if it can compute all."""
     if importlib.util.find_spec("sklearn") is not None:
         return ""
     return (
@@ -172,9 +172,9 @@ def left_out_text() -> str:
 
 
 class Progress:
-    """Logs how much is done, how fast it goes, and how long the rest takes.
+    """Logs the progress, the speed and the remaining time.
 
-    What ends within two seconds logs nothing. The longer it takes, the rarer are the lines: 2 to 30 seconds apart.
+    Work that ends within two seconds logs nothing. The longer the work takes, the rarer the lines: 2 to 30 s apart.
     """
 
     def __init__(self, total: int, things: str = "images") -> None:
@@ -182,7 +182,7 @@ class Progress:
 
         Args:
             total: number of things to do.
-            things: what they are.
+            things: their name in the log, such as "images".
         """
         self._total, self._things, self._done = total, things, 0
         self._said = self._started = _clock()
@@ -200,12 +200,12 @@ class Progress:
 
 
 def predict_with_progress(predictor: Predictor, images: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """Return the probabilities of grey crops; what takes over two seconds logs how far it is.
+    """Return the probabilities of grey crops; log the progress if it takes over two seconds.
 
     Args:
         predictor: the opened model.
         images: uint8 (n, 48, 48).
-        progress: of the task that these images are a part of.
+        progress: the progress of the task that these images belong to.
 
     Returns:
         float32 (n, classes).
@@ -232,10 +232,10 @@ def score_model(
     Args:
         predictor: the opened model.
         part: the decoded rows of the split, with the model's classes.
-        split: its name.
+        split: the name of the split.
         train_hashes: as for `evaluate`.
         tta: as for `evaluate`.
-        missing: classes of the model that the data lacks altogether.
+        missing: classes of the model without an image in any split.
 
     Returns:
         The figures, and the probabilities of the single view, float32 (n, classes).
@@ -245,7 +245,7 @@ def score_model(
     assert part.images is not None
     thresholds = evaluation.read_thresholds(predictor.metadata)
     probabilities = predict_with_progress(predictor, part.images)
-    seed = predictor.metadata.get("config", {}).get("seed", 0)  # so that the intervals are those that train gave
+    seed = predictor.metadata.get("config", {}).get("seed", 0)  # the seed of training, for the same intervals
     settings: Mapping[str, Any] = {"train_hashes": train_hashes, "seed": seed, "missing": missing}
     temperature = predictor.metadata.get("temperature")
     result = evaluation.score_split(
@@ -261,7 +261,7 @@ def score_model(
         result["tta"] = {
             "num_views": len(views),
             "ms_per_image": 1000 * sum(seconds) / len(part),
-            # The first view is the image as it is; the call above also built the model.
+            # The first view is the unchanged image. The first call above is not timed here: it also built the model.
             "single_ms_per_image": 1000 * seconds[0] / len(part),
             **evaluation.score_split(averaged, part, split, **settings),
             "comparison": evaluation.compare(part.labels, averaged, probabilities, seed=seed),
@@ -276,15 +276,15 @@ def find_model(run: RunDirectory | None, quantization: str | None) -> Path:
     """Return the path of a run's model.keras, or of its .tflite in a quantization.
 
     Raises:
-        InputError: if no run is given, or it has no such file.
+        InputError: if no run is given, or the run has no such file.
     """
     if run is None:
         raise InputError("no model named: give --run DIR or --model FILE")
     path = run.tflite(quantization) if quantization else run.model
     if not path.is_file():
         present = ", ".join(sorted(file.name for file in run.path.glob("model*") if file.suffix != ".json"))
-        if run.is_bundle:  # it is not written into
-            fix = "name one that is there by --quantization"
+        if run.is_bundle:  # a packed run gets no new files
+            fix = "name one of these with --quantization"
         else:
             made_by = f"export_tflite --run {run.path} --quantization {quantization}" if quantization else "train"
             fix = f"make it with {made_by}"
@@ -298,14 +298,14 @@ def load_data(
     """Load the data to score a model on.
 
     Args:
-        path: the data that the user names; the run's own if None.
-        run: of the model; None for a model of its own.
-        metadata: of the model.
-        reading: arguments of `load_dataset` that say how the data is read, such as `faces`; for the run's own data the
-            recorded ones are used.
+        path: the data that the user names; the run's own data if None.
+        run: the model's run; None for a model without one.
+        metadata: the model's metadata.
+        reading: arguments of `load_dataset` that say how the data is read, such as `faces`; the run's own data is read
+            with the recorded arguments.
 
     Returns:
-        The data, and whether the run was trained on it.
+        The data, and True if the run was trained on it.
 
     Raises:
         InputError: if the data cannot be read, or neither data nor a run is given.
@@ -323,7 +323,7 @@ def load_data(
         # Recreate the training split so that training images are not scored.
         config = metadata.get("config", {})
         cut: dict[str, Any] = {key: config[key] for key in ("seed", "validation_fraction") if key in config}
-        cut["cut"] = metadata["data"].get("cut", "rows")  # version 0.1 recorded none and cut row by row
+        cut["cut"] = metadata["data"].get("cut", "rows")  # version 0.1 did not record the cut; it cut row by row
         reading = {**reading, "subjects": reading.get("subjects") or metadata["data"].get("subjects")}
         data = load_dataset(path, **reading, classes=metadata["class_names"], **cut)
     _warn_of_other_target(data, metadata)
@@ -331,15 +331,15 @@ def load_data(
 
 
 def _warn_of_other_target(data: Dataset, metadata: Mapping[str, Any]) -> None:
-    """Warn if a model that learned labels of votes is scored on others, or the other way round."""
+    """Warn if the model learned labels from votes and the data has other labels, or the other way round."""
     trained, scored = metadata.get("data", {}).get("label_source"), data.label_source
     if (trained or {}).get("as") != (scored or {}).get("as") or bool(trained) != bool(scored):
         texts = [votes_text(source) if source else "the labels of its data" for source in (trained, scored)]
-        logger.warning("the model learned %s and is scored on %s: another target", *texts)
+        logger.warning("the model learned %s but is scored on %s, which is another target", *texts)
 
 
 def as_test_set(dataset: Dataset) -> Dataset:
-    """Call the rows test if the source says nothing of splits: a model that never saw them is tested on all."""
+    """Make all rows the test split if the source has no splits: the model has not seen any of them."""
     if not dataset.unsplit:
         return dataset
     return dataclasses.replace(dataset, split=np.full(len(dataset), "test", SPLIT_DTYPE), unsplit=False)
@@ -367,7 +367,7 @@ def predictions_csv(parts: Mapping[str, Dataset], probabilities: Mapping[str, np
 
 
 def with_names(dataset: Dataset) -> Dataset:
-    """Return the data with a name for each image: its path in a folder, or the number of its row, from 1."""
+    """Return the data with a name for each image: the path in a folder, or the row number, from 1."""
     if dataset.files is not None:
         return dataset
     return dataclasses.replace(dataset, files=np.array([str(row + 1) for row in range(len(dataset))], object))
@@ -378,10 +378,10 @@ def metrics_section(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
 
     Args:
         metrics: the contents of metrics.json; missing parts are added.
-        path: of the model.
+        path: the model's path.
 
     Raises:
-        InputError: if the part is no object.
+        InputError: if the part is not an object.
     """
     keys = ["keras"] if path.suffix == ".keras" else ["tflite", path.stem.removeprefix("model-")]
     for key in keys:
@@ -397,10 +397,10 @@ def compare_with_bundle(
     """Compare new figures with those that a packed folder holds; return a line for each split.
 
     Args:
-        run: packed by `ship`.
-        path: of its model.
-        section: of `metrics_section`; the scorecard takes its place where it is empty.
-        figures: split -> figures, as of `evaluate`.
+        run: a folder that `ship` packed.
+        path: the path of its model.
+        section: the result of `metrics_section`; if it is empty, the scorecard is used.
+        figures: split -> figures, as returned by `evaluate`.
     """
     source = run.metrics.name
     scorecard = path.with_suffix(".json")
@@ -418,7 +418,7 @@ def compare_with_bundle(
             verdict = (
                 f"accuracy {there['accuracy']:.2%} there and {here['accuracy']:.2%} here, macro-F1 "
                 f"{there['macro_f1']:.3f} and {here['macro_f1']:.3f}, {turned:.0f} more or fewer right (another "
-                "processor turns a few images; many mean another model or other data)"
+                "processor may change a few answers; many changes mean another model or other data)"
             )
         lines.append(f"Against {source}, {split_title(split)}: {verdict}.")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ _SYNONYMS = {
     "joyful": "happy",
     "sadness": "sad",
     "surprised": "surprise",
-    "suprise": "surprise",  # misspelt so in several published folders
+    "suprise": "surprise",  # several published folders misspell it like this
 }
 
 
@@ -32,7 +32,7 @@ def canonical_emotion(name: str) -> str | None:
     """Return FER-2013's name of an emotion.
 
     Args:
-        name: name of a folder or class, in any case and any Unicode form, with or without blanks around it.
+        name: name of a folder or class; case, Unicode form and blanks around it do not matter.
 
     Returns:
         A member of `EMOTIONS`, or None if the name means none of the seven.
@@ -43,5 +43,5 @@ def canonical_emotion(name: str) -> str | None:
 
 
 def split_title(split: str) -> str:
-    """Return a split's name as it stands beside a figure; the name of the split that selected the model says so."""
+    """Return a split's name for use beside a figure; mark the split that selected the model."""
     return f"{split} (selection split)" if split == SELECTION_SPLIT else split

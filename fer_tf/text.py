@@ -32,7 +32,7 @@ def points_with_interval(scores: Mapping[str, Any]) -> str:
     """Format a paired difference in percentage points with its 95 % interval: -0.20 (-0.61 to +0.22).
 
     Args:
-        scores: with `difference` and `difference_interval`, as of `evaluation.compare`.
+        scores: with `difference` and `difference_interval`, as returned by `evaluation.compare`.
     """
     low, high = scores["difference_interval"]
     return f"{points(scores['difference'])} ({points(low)} to {points(high)})"
@@ -57,10 +57,10 @@ def with_interval(scores: Mapping[str, Any] | None, key: str, label: str = "", *
     """Format a score with its 95 % interval: 65.3 % (63.7 to 66.9), or 0.640 (0.620 to 0.655).
 
     Args:
-        scores: what `evaluation.evaluate` returned, with `key` and `key`_interval.
-        key: `accuracy`, which is shown in percent, or a score that is shown as it is.
-        label: stands before the interval, such as "95 % interval ".
-        decimals: of an accuracy.
+        scores: the result of `evaluation.evaluate`, with `key` and `key`_interval.
+        key: `accuracy`, which is shown in percent, or another score, which is shown unchanged.
+        label: text before the interval, such as "95 % interval ".
+        decimals: number of decimals of an accuracy.
     """
     if not scores:
         return "-"
@@ -79,7 +79,7 @@ def span(values: Sequence[float | None], form: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration, to the second below an hour and to the minute from then on: 45 s, 3 min 20 s, 2 h 05 min."""
+    """Format a duration, below an hour to the second, else to the minute: 45 s, 3 min 20 s, 2 h 05 min."""
     total = round(seconds)
     if total < 60:
         return f"{total} s"
@@ -104,7 +104,7 @@ def setting(value: Any) -> str:
 
 
 def votes_text(label_source: Mapping[str, str]) -> str:
-    """Say which votes are the labels, as `Dataset.label_source` describes them."""
+    """Describe the votes that `Dataset.label_source` names as the labels."""
     return f"the {label_source['as']} of the votes in {label_source['file']}"
 
 

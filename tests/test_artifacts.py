@@ -41,7 +41,7 @@ def test_unwritable_folder_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "is no JSON"), ("[1]", "holds a JSON list"), ("\xff", "is no JSON")]
+    ("text", "message"), [("{", "is not JSON"), ("[1]", "holds a JSON list"), ("\xff", "is not JSON")]
 )
 def test_read_json_refuses(tmp_path, text, message):
     path = tmp_path / "a.json"
@@ -53,7 +53,7 @@ def test_read_json_refuses(tmp_path, text, message):
 def test_read_json_bounds_depth_and_size(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("[" * 100_000)
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         read_json(path)
     with open(path, "wb") as file:
         file.truncate(17 << 20)
@@ -88,7 +88,7 @@ def test_metadata_without_class_names_is_refused(tmp_path):
 
 def test_run_directory_that_exists_is_refused(tmp_path):
     RunDirectory.create(tmp_path / "run")
-    with pytest.raises(InputError, match="exists already: choose another --run, or go on with it by --resume"):
+    with pytest.raises(InputError, match="exists already: choose another --run, or continue it with --resume"):
         RunDirectory.create(tmp_path / "run")
 
 

@@ -65,7 +65,7 @@ def test_unknown_key_names_the_nearest():
         ),
         (
             {"image_size": 64, "initial_image_size": 48, "resizing_epochs": 40},
-            "resizing_epochs 40: expected 1 to 39, so that some of the 40 epochs see the final size",
+            "resizing_epochs 40: expected 1 to 39, so that some of the 40 epochs use the final size",
         ),
         ({"schedule": "cosine", "warmup_epochs": 50}, r"warmup_epochs 50: expected at most epochs \(40\)"),
         ({"learning_rate": 10**400}, "learning_rate 1e.300: expected a number"),

@@ -114,7 +114,7 @@ def test_folder_renamed_while_training_goes_on_under_its_new_name(
     with monkeypatch.context() as patch:
         _after_first_epoch(patch, lambda: run.path.rename(elsewhere.path))
         assert train.main(["--data", stripes, "--run", str(run.path), *TINY, "--epochs", "2"]) == 2
-    assert "was removed or renamed while the run went on" in _error_line(capsys)
+    assert "was removed or renamed during the run" in _error_line(capsys)
     assert not run.path.exists()
     assert train.main(["--resume", str(elsewhere.path)]) == 0
     assert [row["epoch"] for row in TrainState.load(elsewhere).history] == [1, 2]
@@ -124,7 +124,7 @@ def test_folder_removed_while_training_is_one_line(stripes, tmp_path, monkeypatc
     run = tmp_path / "run"
     _after_first_epoch(monkeypatch, lambda: shutil.rmtree(run))
     assert train.main(["--data", stripes, "--run", str(run), *TINY, "--epochs", "2"]) == 2
-    assert "was removed or renamed while the run went on" in _error_line(capsys)
+    assert "was removed or renamed during the run" in _error_line(capsys)
     assert not run.exists()
 
 

@@ -67,7 +67,7 @@ def test_other_folds_are_refused(fold):
 
 @pytest.mark.parametrize("other", [{"weights": "fer2013"}, {"weights": "mine.keras"}, {"teachers": ("mine.keras",)}])
 def test_what_may_have_seen_the_left_out_images_is_refused(other):
-    with pytest.raises(InputError, match="may have seen the images it leaves out: start from imagenet"):
+    with pytest.raises(InputError, match="may have seen the images of the fold; start from imagenet"):
         Config(**{"weights": "none", "fold": "1/3", **other})
 
 

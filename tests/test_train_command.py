@@ -148,7 +148,7 @@ def _refused(arguments: list[str], capsys) -> str:
 
 def test_run_directory_that_exists_is_refused(run, stripes, capsys):
     line = _refused(["--data", stripes, "--run", str(run.path), *SCRATCH], capsys)
-    assert "exists already: choose another --run, or go on with it by --resume" in line
+    assert "exists already: choose another --run, or continue it with --resume" in line
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_unknown_backend_is_one_line(stripes, tmp_path):
 
 def test_resume_takes_no_settings(run, capsys):
     line = _refused(["--resume", str(run.path), "--epochs", "9"], capsys)
-    assert "--resume goes on with the run's own settings: leave out --epochs" in line
+    assert "--resume uses the run's own settings: leave out --epochs" in line
 
 
 def test_resume_notices_data_that_changed(run, stripes, small_dataset, capsys):
@@ -264,7 +264,7 @@ def test_stop_keeps_the_last_epoch_and_says_how_to_go_on(number, status, stripes
     state = TrainState.load(run)
     last = error.splitlines()[-1]
     assert last == (
-        f"fer-tf train: stopped; phase 2, epoch {state.epoch} is kept; go on with: fer-tf train --resume {run.path}"
+        f"fer-tf train: stopped; phase 2, epoch {state.epoch} is kept; continue with: fer-tf train --resume {run.path}"
     )
 
 
