@@ -239,9 +239,9 @@ _NO_PROPOSAL = (
     "; --subjects PATTERN tells people apart by the files' paths",
     "so --class-names changes nothing",
     "; name others in --classes",
-    "or as a file by --data",
-    ": say where it is by --data",
-    ": name the file of votes, too (--labels FILE)",
+    "or as a file with --data",
+    ": say where it is with --data",
+    ": name the file of votes too (--labels FILE)",
     "write it with --labels-as majority",  # followed in test_votes.py, which has the votes
 )
 _READERS = ("data/", "faces/policy.py", "faces/detection.py", "faces/pictures.py")

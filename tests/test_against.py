@@ -189,7 +189,7 @@ def test_bad_settings_are_one_line_each(theirs, ours, data, tmp_path, capsys):
 
 def test_data_without_a_shared_class(theirs, ours):
     foreign = against.ForeignClassifier(theirs, "-1,1", THEIR_NAMES)
-    with pytest.raises(InputError, match="no image is of a class that all models know"):
+    with pytest.raises(InputError, match="no image has a class that all models know"):
         against.scores(foreign, [ours], IMAGES[:2], np.array([1, 1]), ("happy", "calm", "sad"))
 
 

@@ -129,7 +129,7 @@ def test_rows_have_prediction_sets_and_answers_as_predict_gives_them(crops, tmp_
 def test_a_model_without_thresholds_has_no_prediction_sets(model, crops, tmp_path, capsys):
     write_parquet(tmp_path / "faces.parquet", crops)
     arguments = [tmp_path / "faces.parquet", tmp_path / "out", "--model", model]
-    assert "carries no thresholds for prediction sets" in refusal(capsys, *arguments, "--coverage", "0.9")
+    assert "has no thresholds for prediction sets" in refusal(capsys, *arguments, "--coverage", "0.9")
     assert "expected one of 0.8, 0.9, 0.95" in refusal(capsys, *arguments, "--coverage", "0.5")
     assert "expected a number from 0 to 1" in refusal(capsys, *arguments, "--min-score", "2")
     assert not (tmp_path / "out").exists()
@@ -234,13 +234,13 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(model, crops, tmp_p
     assert "has no column 'age': it has 'name', 'image'" in refusal(capsys, folder, out, "--keep", "age")
     assert "has no column 'id'" in refusal(capsys, folder, out, "--key", "id")
     pq.write_table(pa.table({"x": [b""]}), tmp_path / "x.parquet")
-    assert "name the pictures' one by --column" in refusal(capsys, tmp_path / "x.parquet", out)
+    assert "name the pictures' one with --column" in refusal(capsys, tmp_path / "x.parquet", out)
     write_parquet(tmp_path / "none.parquet", crops[:0])
     assert "no rows" in refusal(capsys, tmp_path / "none.parquet", out)
     write_parquet(folder / "b.parquet", crops, age=[1.0] * 25)
     assert "b.parquet has other columns than" in refusal(capsys, folder, out)
     (folder / "b.parquet").write_bytes(b"PAR1 cut short")
-    assert "no Parquet file, or a broken one" in refusal(capsys, folder, out)
+    assert "not a Parquet file, or a broken one" in refusal(capsys, folder, out)
     (folder / "b.parquet").unlink()
     (folder / "c.tar").write_bytes(b"")
     assert "mixed files (1 parquet, 1 tar)" in refusal(capsys, folder, out)
@@ -264,7 +264,7 @@ def test_parts_of_another_model_or_source_are_kept(model, crops, tmp_path, capsy
     write_parquet(tmp_path / "faces.parquet", crops[:20])
     assert "holds parts of another source" in refusal(capsys, *arguments)
     (tmp_path / "out" / "part-000001.parquet").write_bytes(b"PAR1")
-    assert "is no part of fer_tf, or damaged" in refusal(capsys, *arguments)
+    assert "was not written by fer_tf, or is damaged" in refusal(capsys, *arguments)
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.isdir("/proc/1"), reason="needs /proc")

@@ -112,7 +112,7 @@ def sets_with(threshold):
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (None, "carries no thresholds for prediction sets: export it again with `fer-tf export_tflite"),
+        (None, "has no thresholds for prediction sets: export it again with `fer-tf export_tflite"),
         ([], "no threshold in"),
         ({"method": "other", "thresholds": {"0.9": 0.5}}, "no threshold in"),
         ({"method": "lac", "thresholds": {"0.8": 0.5}}, "no threshold in"),
@@ -208,7 +208,7 @@ def test_annotated_pictures_show_the_answer(tmp_path, crop, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--coverage", "0.9"), "this model carries no thresholds for prediction sets"),
+        (("--coverage", "0.9"), "this model has no thresholds for prediction sets"),
         (("--coverage", "0.7"), "coverage 0.7: expected one of 0.8, 0.9, 0.95"),
         (("--summary", "--min-score", "0.5"), "--summary gives means over time, no answers"),
         (("--min-score", "2"), "min_score 2: expected a number from 0 to 1"),

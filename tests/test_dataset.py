@@ -46,7 +46,7 @@ def test_select_renumbers_in_the_order_given():
     assert chosen.images[:, 0, 0].tolist() == [0, 1, 3]
 
 
-@pytest.mark.parametrize(("names", "message"), [(["a", "x"], "unknown class 'x'"), (["a", "a"], "stands twice")])
+@pytest.mark.parametrize(("names", "message"), [(["a", "x"], "unknown class 'x'"), (["a", "a"], "is named twice")])
 def test_select_refuses(names, message):
     with pytest.raises(InputError, match=message):
         _dataset().select(names)
@@ -143,7 +143,7 @@ def test_data_json_has_its_version_and_room_for_the_crop_policy(few_faces):
 
 def test_rows_chosen_in_memory_cannot_be_found_again(tmp_path, few_faces):
     run = _run(tmp_path, load_dataset().rows(np.arange(80)))
-    with pytest.raises(InputError, match="run was made in memory: give it as `dataset`, or as a file by --data"):
+    with pytest.raises(InputError, match="run was made in memory: give it as `dataset`, or as a file with --data"):
         run_data(run, Config())
 
 

@@ -139,7 +139,7 @@ def test_without_opencv_small_crops_work_and_photographs_name_the_extra():
     assert done.stdout.splitlines() == [
         "1 1",
         f"finding faces in a picture needs OpenCV: {install_hint('faces')}, "
-        "or take each picture as one face by --faces whole",
+        "or take each picture as one face with --faces whole",
     ], done.stderr
 
 

@@ -168,7 +168,7 @@ def test_a_folder_never_reads_its_own_output(tmp_path, capsys, caplog, suffix):
     with caplog.at_level(logging.INFO):
         assert main(arguments) == 0
     assert capsys.readouterr().out == first
-    assert "left out 1 annotated copy of earlier calls" in caplog.messages
+    assert "left out 1 annotated copy from earlier calls" in caplog.messages
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [f"family{suffix}", f"family-faces{suffix}", f"renamed{suffix}"]
     )

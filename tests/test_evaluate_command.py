@@ -315,13 +315,13 @@ class TestBadInput:
     def test_other_classes(self, tmp_path, capsys, opened):
         save_npz(make_dataset(class_names=("cat", "dog", "angry")), tmp_path / "faces.npz")
         line = failure(capsys, "--model", write_model(tmp_path / "a.keras"), "--data", tmp_path / "faces.npz")
-        assert "the model knows happy, sad, neutral; faces.npz has cat, dog, angry: no image is of a class" in line
+        assert "the model knows happy, sad, neutral; faces.npz has cat, dog, angry: no image has a class" in line
         assert not opened  # refused before a model is loaded
 
     def test_other_classes_than_the_runs(self, tmp_path, capsys, opened):
         run = make_run(tmp_path)
         save_npz(make_dataset(class_names=("cat", "dog", "angry")), tmp_path / "other.npz")
-        assert "no image is of a class that both have" in failure(
+        assert "no image has a class that both share" in failure(
             capsys, "--run", run.path, "--data", tmp_path / "other.npz"
         )
 

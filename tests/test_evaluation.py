@@ -387,7 +387,7 @@ def test_baselines():
     assert evaluation.linear_baseline(images[:200], labels[:200], images[200:], labels[200:]) > 0.95
     with pytest.raises(InputError, match="one class"):
         evaluation.linear_baseline(images[:5], np.zeros(5, int), images, labels)
-    with pytest.raises(InputError, match="expected some"):
+    with pytest.raises(InputError, match="expected one or more"):
         evaluation.majority_baseline(np.array([], int), labels)
 
 

@@ -303,7 +303,7 @@ def test_what_is_no_image_is_left_out_and_said(tmp_path, caplog):
     assert len(load_dataset(tmp_path)) == 12
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         f"{tmp_path}: left out 2 of 14 files: 1 in no folder of a class ('train/stray.png'), "
-        "1 that are no pictures: 1 .txt ('train/cat/notes.txt')"
+        "1 that are not pictures: 1 .txt ('train/cat/notes.txt')"
     ]
 
 

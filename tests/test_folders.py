@@ -57,7 +57,7 @@ def test_a_folder_without_pictures_is_no_class(tmp_path, log):
     write_faces(tmp_path / "d", "train/happy", "train/sad", "test/happy", "test/sad")
     (tmp_path / "d/train/contempt/inner").mkdir(parents=True)
     assert load_dataset(tmp_path / "d").class_names == ("happy", "sad")
-    assert "folders without pictures are no classes: 'train/contempt', 'train/contempt/inner'" in log.text
+    assert "folders without pictures are not classes: 'train/contempt', 'train/contempt/inner'" in log.text
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_what_stands_beside_the_splits_is_named(tmp_path, log):
     write_faces(tmp_path / "d", "train/happy", "train/sad", "extra/happy", "more", "test/happy", "test/sad")
     dataset = load_dataset(tmp_path / "d")
     assert dataset.left_out == {"in no folder of a split": 8}
-    assert "not read beside train/ and test/: 'extra' (4 pictures) and 'more' (4 pictures)" in log.text
+    assert "read only train/ and test/, not 'extra' (4 pictures) and 'more' (4 pictures)" in log.text
     assert "left out 8 of 24 files: 8 in no folder of a split" in log.text
 
 
@@ -192,7 +192,7 @@ def test_class_folders_alone_are_cut_into_three(tmp_path, log):
     dataset = load_dataset(tmp_path / "d", seed=5)
     assert counts(dataset) == {"train": [16] * 3, "validation": [2] * 3, "test": [2] * 3}
     assert "d names no splits: of its 60 images 6 validation and 6 test, stratified, seed 5" in log.text
-    assert "one person may stand in several splits; --subjects PATTERN" in log.text
+    assert "one person may be in several splits; --subjects PATTERN" in log.text
     assert load_dataset(tmp_path / "d", seed=5).split.tolist() == dataset.split.tolist()
     assert load_dataset(tmp_path / "d", seed=6).split.tolist() != dataset.split.tolist()
 
@@ -226,7 +226,7 @@ def test_people_stay_together(tmp_path, form, log):
     assert len(set(dataset.subjects)) == 12
     assert len({*zip(dataset.subjects, dataset.split, strict=True)}) == 12
     assert all(dataset.counts(split).min() >= 3 for split in SPLITS)
-    assert "12 people, each in one split" in log.text and "may stand in several" not in log.text
+    assert "12 people, each in one split" in log.text and "may be in several" not in log.text
 
 
 def test_people_in_several_splits_of_the_source_are_named(tmp_path, log):
@@ -235,10 +235,10 @@ def test_people_in_several_splits_of_the_source_are_named(tmp_path, log):
             folders = (f"{split}/happy", f"{split}/sad")
             write_faces(tmp_path / "d", *folders, pattern=f"K{person}.HA{{n}}.5.png", start=ord(person))
     load_dataset(tmp_path / "d")
-    assert "1 of 4 people stand in several of its splits ('KC')" in log.text
+    assert "1 of 4 people are in several of its splits ('KC')" in log.text
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("(", "no regular expression"), ("nobody", "is found in no path")])
+@pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("nobody", "matches no path")])
 def test_subjects_that_find_nobody_are_refused(tmp_path, pattern, message):
     with pytest.raises(InputError, match=message):
         load_dataset(write_faces(tmp_path / "d", "happy", "sad"), subjects=pattern)
@@ -351,7 +351,7 @@ def test_explore_says_what_was_read_from_where(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "the pictures were 48x48 grey (16)" in out
     assert "  read: train from train/, test from test/\n  taken as crops\n" in out
-    assert "left out: 2 that cannot be read; 3 in no folder of a split; 1 that are no pictures: 1 .txt\n" in out
+    assert "left out: 2 that cannot be read; 3 in no folder of a split; 1 that are not pictures: 1 .txt\n" in out
 
 
 def test_explore_says_that_class_folders_name_no_splits(tmp_path, capsys):

@@ -84,11 +84,11 @@ def test_small_groups_are_warned_of_and_images_of_no_group_counted():
         ("image,row,group\na,1,x\n", "expected the columns image,group"),
         ("image,group\na,x\nb\n", "row 3 has 1 value; expected 2"),
         ("image,group\na,x\nz,y\n", "row 3: the data has no image 'z'"),
-        ("image,group\na,x\na,y\n", "row 3: image 'a' stands in an earlier row too"),
+        ("image,group\na,x\na,y\n", "row 3: image 'a' is in an earlier row too"),
         ("image,group\na,x\nb, \n", "row 3: the group is empty"),
         ("image,group\na,x\nb,x\n", "names 1 group: expected 2 to 50"),
         ("row,group\n1,x\n9,y\n", "row 3: the data has no row '9'"),
-        (b"image,group\na,\xff\n", "no csv in UTF-8"),
+        (b"image,group\na,\xff\n", "not a csv in UTF-8"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_row(tmp_path, text, message):

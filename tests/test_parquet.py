@@ -180,7 +180,7 @@ def test_people_by_a_column_or_by_the_paths(tmp_path):
     path = write(tmp_path / "b.parquet", hub_table([0, 1] * 6, paths=paths))
     assert set(load_dataset(path).subjects) == {"S000", "S001", "S002", "S003"}
     assert set(load_dataset(path, subjects=r"S00(\d)").subjects) == set("0123")
-    with pytest.raises(InputError, match="--subjects 'zz' is no column and is found in no path"):
+    with pytest.raises(InputError, match="--subjects 'zz' names no column and matches no path"):
         load_dataset(path, subjects="zz")
 
 
@@ -252,7 +252,7 @@ def test_files_that_are_not_read_are_named(tmp_path, log):
     write(tmp_path / "d/train.parquet", hub_table([0, 1]))
     write(tmp_path / "d/extra.parquet", hub_table([0, 1]))
     assert len(load_dataset(tmp_path / "d", training=False)) == 2
-    assert "1 Parquet file not read, as their names tell no split: 'extra.parquet'" in log.text
+    assert "1 Parquet file left out, as their names give no split: 'extra.parquet'" in log.text
 
 
 @pytest.mark.parametrize(
@@ -299,8 +299,8 @@ def test_missing_shards_are_said(tmp_path, log):
         (pa.table({"image": [b"a"], "x": [[0]]}), "no column of labels: it has 'image'"),
         (pa.table({"a": [b"a"], "b": [b"a"], "label": [0]}), "2 columns of pictures"),
         (pa.table({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}), "no rows"),
-        (pa.table([[b"a"], [0], [1]], ["image", "label", "label"]), "the column 'label' stands twice"),
-        (hub_table([0, 1], names=["a"] * 1001), "its class names are no list of at most 1000 names"),
+        (pa.table([[b"a"], [0], [1]], ["image", "label", "label"]), "the column 'label' is there twice"),
+        (hub_table([0, 1], names=["a"] * 1001), "its class names are not a list of at most 1000 names"),
     ],
 )
 def test_other_tables_get_one_line(tmp_path, table, message):
@@ -341,7 +341,7 @@ def test_the_digest_counts_labels(tmp_path):
 def test_without_pyarrow_the_message_says_how_to_install_it(tmp_path, monkeypatch):
     path = write(tmp_path / "a.parquet", hub_table([0, 1]))
     monkeypatch.setitem(__import__("sys").modules, "fer_tf.data.reading.parquet", None)
-    with pytest.raises(InputError, match=r"read by pyarrow: pip install .*\[parquet\]"):
+    with pytest.raises(InputError, match=r"install pyarrow: pip install .*\[parquet\]"):
         load_dataset(path, training=False)
 
 
@@ -409,7 +409,7 @@ def test_a_dataset_dict(log):
     assert counts(dataset) == {"train": 18, "validation": 2, "test": 3} and dataset.source == "dataset"
     assert dataset.origin is None and dataset.files[0] == "train:0"
     assert len(load_dataset({**parts, "raw": parts["test"]}, training=False)) == 23
-    assert "not read, as they are no splits: 'raw' (3 rows)" in log.text
+    assert "left out, because they are not splits: 'raw' (3 rows)" in log.text
     with pytest.raises(InputError, match="'test' and 'testing' are both the test split"):
         load_dataset({**parts, "testing": parts["test"]})
 

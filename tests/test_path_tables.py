@@ -155,7 +155,7 @@ def test_without_splits_validation_and_test_are_cut_and_said(tmp_path, log):
     dataset = load_dataset(write_table(tmp_path / "a.csv", simple_rows(20)), seed=5)
     assert [dataset.counts(split).tolist() for split in SPLITS] == [[16, 16], [2, 2], [2, 2]]
     assert "a.csv names no splits: of its 40 images 4 validation and 4 test, stratified, seed 5" in log.text
-    assert "one person may stand in several splits" in log.text
+    assert "one person may be in several splits" in log.text
 
 
 @pytest.mark.parametrize("labels", [("1", "02"), ("1.0", "2."), (1, 2)])
@@ -186,7 +186,7 @@ def test_people_stay_together(tmp_path, header, subjects):
 
 def test_subjects_that_find_nobody_are_refused(tmp_path):
     path = write_table(tmp_path / "a.csv", simple_rows())
-    with pytest.raises(InputError, match=r"--subjects 'actor' is no column .* expected one of 'path', 'label', or a"):
+    with pytest.raises(InputError, match=r"'actor' names no column .* expected one of 'path', 'label', or a"):
         load_dataset(path, subjects="actor")
 
 
@@ -345,13 +345,13 @@ def test_a_table_of_paths_inside_an_archive_is_refused_in_one_line(tmp_path, pac
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\n", "a header and no rows"),
+        ("path,label\n", "a header but no rows"),
         ("path,label\n,\n", "row 2: path ''"),
         ("path,colour\na.png,red\n", "row 1 has no column emotion or label"),
         ("path,path,label\na.png,a.png,sad\n", "row 1 has the column 'path' twice"),
         ("a.png,b.png,sad\n", "no header row, and 3 columns that may be anything"),
         ("path,label\na.png,happy\n", "1 classes"),
-        ('path,label\n"a.png,happy\n', "row 2: no csv"),
+        ('path,label\n"a.png,happy\n', "row 2: not a csv"),
     ],
 )
 def test_tables_that_are_not_sound(tmp_path, text, message):
@@ -365,7 +365,7 @@ def test_tables_that_are_not_sound(tmp_path, text, message):
 def test_text_that_is_no_utf8_names_its_rows(tmp_path):
     path = write_table(tmp_path / "a.csv", simple_rows())
     path.write_bytes(path.read_bytes() + "für.png,sad\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"row 10: no UTF-8 .*; save the table as UTF-8"):
+    with pytest.raises(InputError, match=r"row 10: not UTF-8 .*; save the table as UTF-8"):
         load_dataset(path)
 
 
@@ -413,6 +413,6 @@ def test_long_paths_and_many_columns_leave_the_message_short(tmp_path):
     assert len(str(caught.value)) < 2500
     path = write_table(tmp_path / "c.csv", simple_rows(), ("path", "label"))
     path.write_text("path,label," + ",".join(f"c{n}x" for n in range(2000)) + "\nimg/happy0.png,sad" + ",1" * 2000)
-    with pytest.raises(InputError, match="is no column") as caught:
+    with pytest.raises(InputError, match="names no column") as caught:
         load_dataset(path, subjects="who")
     assert len(str(caught.value)) < 700

@@ -157,7 +157,7 @@ def test_a_training_folder_takes_every_format_under_any_name(tmp_path, caplog):
             (folder / "list.csv").write_text("no picture")
     dataset = load_dataset(tmp_path)
     assert dataset.counts("train").tolist() == dataset.counts("test").tolist() == [8, 8]
-    assert "6 that are no pictures: 6 .csv" in caplog.text
+    assert "6 that are not pictures: 6 .csv" in caplog.text
     png = [np.asarray(crop.transpose(Image.Transpose(label))) for label in range(2)]
     lossless = [2, 3, 6]  # PNG, BMP, TIFF
     train = dataset.take("train")
@@ -480,7 +480,7 @@ def test_files_with_several_frames_are_said_once(tmp_path, caplog):
         first.resize((64, 48)).save(tmp_path / name, save_all=True, append_images=[others[0].resize((64, 48))])
     recognizer = Recognizer(write_tiny(tmp_path / "tiny.tflite"))
     paths = [tmp_path / name for name in names]
-    said = f"{', '.join(map(str, paths[:5]))} and 2 more: several frames or pages, of which the first is taken"
+    said = f"{', '.join(map(str, paths[:5]))} and 2 more: several frames or pages; only the first is used"
     for recognize in (
         recognizer.recognize_files,
         functools.partial(recognizer.recognize_files, num_threads=4),
@@ -490,5 +490,5 @@ def test_files_with_several_frames_are_said_once(tmp_path, caplog):
         assert [record.getMessage() for record in caplog.records if "several" in record.getMessage()] == [said]
         caplog.clear()
     recognizer.recognize(paths[0])
-    assert caplog.text.count("0.webp: several frames or pages, of which the first is taken") == 1
+    assert caplog.text.count("0.webp: several frames or pages; only the first is used") == 1
     assert read_picture(paths[0]).is_first_of_several

@@ -103,7 +103,7 @@ def test_folders_and_patterns_in_order_each_file_once(say, tmp_path):
     (tmp_path / "b" / "notes.txt").write_text("no picture")
     status, out, err = say("b", "*.png", "a.png", ".", "--format", "csv")
     assert [row["file"] for row in csv.DictReader(out)] == ["b/10.PNG", "b/2.png", "a.png"]
-    assert (status, err) == (0, ["left out what is no picture or video: 1 .txt", "3 read, 3 faces"])
+    assert (status, err) == (0, ["left out files that are not pictures or videos: 1 .txt", "3 read, 3 faces"])
 
 
 def test_many_files_keep_their_order_over_threads(say, tmp_path):
@@ -402,8 +402,8 @@ def _bad_inputs(folder):
         ("text.mp4", "text.mp4: not a video that OpenCV can read; convert it to .mp4 (H.264)"),
         ("nothing", "nothing: no pictures or videos in this folder; give a folder with JPEG, PNG or other files"),
         ("*.gif", "*.gif: no file matches this pattern"),
-        ("97", "no camera 97: none can be opened under this number; 0 is usually the first"),
-        ("4294967296", "no camera 4294967296: none can be opened under this number; 0 is usually the first"),
+        ("97", "no camera 97: no camera can be opened under this number; 0 is usually the first"),
+        ("4294967296", "no camera 4294967296: no camera can be opened under this number; 0 is usually the first"),
     ],
 )
 def test_bad_input_is_one_line(say, tmp_path, name, message):

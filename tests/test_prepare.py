@@ -84,7 +84,7 @@ BAD_CSV = {
     "web page": (b"<!DOCTYPE html>\n<html>\n" * 99, "a web page, not a csv; download the file itself"),
     "binary": (bytes(range(256)) * 9, "binary data, not a csv"),
     "other delimiter": (TEXT.replace(",", "|").encode(), "'emotion|pixels|Usage'; expected emotion,pixels,Usage"),
-    "header alone": (b"emotion,pixels,Usage\n", "a header and no rows"),
+    "header alone": (b"emotion,pixels,Usage\n", "a header but no rows"),
     "no header, two labels": (
         "".join(f"3,{line}\n" for line in TEXT.splitlines()[1:]).encode(),
         "no header row, and 2 columns that may be the label; add a first row that names the columns",
@@ -123,8 +123,8 @@ BAD_CSV = {
         "row 4: Usage 'Holdout'; expected Training, PublicTest or PrivateTest",
     ),
     "too few columns": (with_row_4("0,1 2 3"), "row 4: 2 columns; expected 3 as in row 1"),
-    "open quote": (with_row_4(f'0,"{PIXELS},Training'), "row 4: no csv"),
-    "not UTF-8": (with_row_4('0,"\xff",Training').replace("\xff".encode(), b"\xff"), "row 4: no csv"),
+    "open quote": (with_row_4(f'0,"{PIXELS},Training'), "row 4: not a csv"),
+    "not UTF-8": (with_row_4('0,"\xff",Training').replace("\xff".encode(), b"\xff"), "row 4: not a csv"),
     "endless row": (TEXT.encode() + b"0," + b"1 " * (5 << 20), "row 44 is longer than 8,388,608 bytes"),
     "no training rows": (
         csv_text(make_rows(train=0)).encode(),
@@ -247,7 +247,7 @@ def test_missing_and_odd_paths(tmp_path, capsys):
         ("happy", "classes happy: expected at least two of angry, disgust"),
         ("", "expected at least two"),
         ("happy,bored", "unknown class 'bored': fer2013.csv has angry, disgust, fear, happy"),
-        ("happy,sad,Happiness", "one stands twice"),
+        ("happy,sad,Happiness", "one is named twice"),
     ],
 )
 def test_bad_classes(tmp_path, capsys, classes, message):
@@ -372,9 +372,9 @@ BAD_ARRAYS = {
     ),
     "bytes for text": (arrays(split=np.array([b"train"] * 4)), "split of type |S5"),
     "one class": (arrays(class_names=np.array(["a"])), "1 classes ('a'); expected at least two"),
-    "class twice": (arrays(class_names=np.array(["a", "a"])), "class 'a' stands twice"),
+    "class twice": (arrays(class_names=np.array(["a", "a"])), "class 'a' is there twice"),
     "control characters": (arrays(class_names=np.array(["a", "b\x1b[2J"])), r"class name 'b\x1b[2J'"),
-    "pickled": (arrays(labels=np.array([0, 1, "x", None], object)), "labels is no sound array"),
+    "pickled": (arrays(labels=np.array([0, 1, "x", None], object)), "labels is not a sound array"),
     "no validation row possible": (
         arrays(images=np.zeros((2, 48, 48), np.uint8), labels=np.array([0, 1]), split=np.array(["train"] * 2)),
         "leaves none for validation",
@@ -404,7 +404,7 @@ def test_crafted_array_header(tmp_path, capsys, member):
     np.savez(tmp_path / "bad.npz", **arrays(images=None))
     with zipfile.ZipFile(tmp_path / "bad.npz", "a") as archive:
         archive.writestr("images.npy", member)
-    assert "images is no sound array" in refusal(capsys, tmp_path / "bad.npz", tmp_path / "out.npz")
+    assert "images is not a sound array" in refusal(capsys, tmp_path / "bad.npz", tmp_path / "out.npz")
 
 
 def test_array_bound(tmp_path, capsys, monkeypatch):

@@ -93,7 +93,7 @@ def test_a_folder_without_keras_answers_and_gives_its_figures_again(run, tmp_pat
     assert "Against model-float32.json, validation (selection split): the same acc" in capsys.readouterr().out
     assert evaluate.main(arguments) == 2
     error = capsys.readouterr().err
-    assert "holds no model.keras (models there: model-float32.tflite): name one that is there by --quant" in error
+    assert "holds no model.keras (models there: model-float32.tflite): name one of these with --quant" in error
 
 
 def test_names_no_path_and_shows_no_face(packed, run):
@@ -142,7 +142,7 @@ def test_evaluate_says_when_the_figures_are_others(packed, run, tmp_path, capsys
 @pytest.mark.parametrize("command", [export_tflite, report])
 def test_a_packed_folder_is_not_written_into(command, packed, capsys):
     assert command.main(["--run", str(packed.path)]) == 2
-    assert "is packed, its files are those that SHA256SUMS names: write elsewhere" in capsys.readouterr().err
+    assert "is packed and must keep the files that SHA256SUMS lists: write into a copy" in capsys.readouterr().err
 
 
 def test_card_says_which_answers_to_believe(packed):
@@ -287,7 +287,7 @@ def test_recipes_without_the_backbone_say_what_to_do(name, tmp_path, monkeypatch
     assert train.main(["--recipe", name, "--limit", "16", "--run", str(tmp_path / "run")]) == 2
     lines = capsys.readouterr().err.splitlines()
     (error,) = (line for line in lines if "has no .keras" in line)
-    assert "`pip install -e '.[train]'` in the clone, start from ImageNet weights by --weights imagenet-lite0" in error
+    assert "`pip install -e '.[train]'` in the clone, start from ImageNet weights with --weights imagenet" in error
     assert not (tmp_path / "run").exists()
 
 

@@ -162,9 +162,9 @@ def test_a_linear_model_learns_something_and_stays_far_from_solving_it():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((0, 7, 7), "0 synthetic train faces: each class needs one of them; ask for at least 7"),
-        ((700, 3, 7), "3 synthetic validation faces: each class needs one of them; ask for at least 7"),
-        ((700, 7, -1), "-1 synthetic test faces: each class needs one of them; ask for at least 7"),
+        ((0, 7, 7), "0 synthetic train faces: each class needs one; ask for at least 7"),
+        ((700, 3, 7), "3 synthetic validation faces: each class needs one; ask for at least 7"),
+        ((700, 7, -1), "-1 synthetic test faces: each class needs one; ask for at least 7"),
     ],
 )
 def test_too_few_faces_are_refused(sizes, message):

@@ -342,7 +342,7 @@ def test_a_quote_that_is_never_closed_costs_one_row(tmp_path, quote):
     lines[3:3] = [quote.format(face=_FACE)]
     (tmp_path / "a.csv").write_text("\n".join(lines))
     data = load_dataset(tmp_path / "a.csv", training=False, skip_broken=True)
-    assert data.labels.tolist() == [0, 1, 2, 3, 4] and data.left_out == {"that are no csv": 1}
+    assert data.labels.tolist() == [0, 1, 2, 3, 4] and data.left_out == {"that are not csv": 1}
 
 
 # --- Numbers, people ---
@@ -368,5 +368,5 @@ def test_people_by_a_column_of_a_table(tmp_path, caplog):
     (tmp_path / "a.csv").write_text("\n".join(["emotion,pixels,Who", *rows]))
     data = load_dataset(tmp_path / "a.csv", subjects="who", classes=["angry", "disgust"], validation_fraction=0.3)
     assert len({*zip(data.subjects, data.split, strict=True)}) == 9 and data.has("validation")
-    with pytest.raises(InputError, match="--subjects 'actor' is no column; expected one of 'emotion', 'pixels', 'Who'"):
+    with pytest.raises(InputError, match="'actor' is not a column; expected one of 'emotion', 'pixels', 'Who'"):
         load_dataset(tmp_path / "a.csv", subjects="actor")

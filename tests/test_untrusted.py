@@ -134,5 +134,5 @@ def test_npz_text_beyond_unicode_is_refused(tmp_path):
     split.view(np.uint32)[0] = 0x110000
     images = np.zeros((2, 48, 48), np.uint8)
     np.savez(path, images=images, labels=np.array([0, 1]), split=split, class_names=np.array(["a", "b"]))
-    with pytest.raises(InputError, match=r"faces\.npz: split is no sound array \(text with characters that do not"):
+    with pytest.raises(InputError, match=r"faces\.npz: split is not a sound array \(text with characters that do not"):
         load_dataset(path, training=False)

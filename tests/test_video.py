@@ -386,7 +386,7 @@ def test_a_moving_gif_is_a_video_and_source_code_is_not(say, tmp_path):
     (tmp_path / "code.ts").write_text("Good: number = 1;\n" * 50)
     status, out, err = say(".", "--format", "jsonl")
     assert (status, {json.loads(line)["file"] for line in out}) == (0, {"moving.gif"})
-    assert err == ["left out what is no picture or video: 1 .ts"]
+    assert err == ["left out files that are not pictures or videos: 1 .ts"]
 
 
 @pytest.mark.parametrize(
@@ -630,10 +630,13 @@ def test_a_plot_without_matplotlib_names_it(say, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["photo.png", "--summary"], "--summary is for videos and cameras: photo.png is none"),
+        (["photo.png", "--summary"], "--summary is for videos and cameras, not for pictures: photo.png"),
         (["clip.mp4", "--plot", "clip.jpg"], "--plot clip.jpg: expected the name of a file that ends in .png"),
-        (["photo.png", "--plot", "a.png"], "--plot a.png: 0 videos and cameras; give one, since a plot shows one"),
-        (["clip.mp4", "other.mp4", "--plot", "a.png"], "--plot a.png: 2 videos and cameras; give one"),
+        (
+            ["photo.png", "--plot", "a.png"],
+            "--plot a.png: 0 videos and cameras; give exactly one, because a plot shows one",
+        ),
+        (["clip.mp4", "other.mp4", "--plot", "a.png"], "--plot a.png: 2 videos and cameras; give exactly one"),
         (["clip.mp4", "--plot", "photo.png/a.png"], "cannot write photo.png/a.png"),
     ],
 )

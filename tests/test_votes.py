@@ -76,8 +76,8 @@ def test_majority(tmp_path, caplog):
     assert [EIGHT_EMOTIONS[label] for label in dataset.labels] == [case[1] for case in CASES if case[1]]
     assert dataset.left_out == {
         "without a majority of the votes": 4,
-        "of which the majority says unknown": 1,
-        "of which the majority says no face": 1,
+        "whose majority says unknown": 1,
+        "whose majority says no face": 1,
     }
     assert "left out 6 of 10 images" in caplog.text
 
@@ -91,9 +91,9 @@ def test_distribution(tmp_path):
     np.testing.assert_allclose(dataset.targets, expected, rtol=1e-6)
     assert dataset.targets.dtype == np.float32
     assert dataset.left_out == {
-        "of which most votes say unknown or no face": 2,
-        "of which two emotions have the most votes": 1,
-        "without an emotion of two votes": 1,
+        "whose votes mostly say unknown or no face": 2,
+        "with two emotions that have the most votes": 1,
+        "without an emotion that has two votes": 1,
     }
 
 
@@ -133,7 +133,7 @@ def test_splits_are_matched_each_for_itself(tmp_path, caplog):
     votes = write_votes(tmp_path / "votes.csv", [*rows, votes_row("PrivateTest", happy=9)])
     dataset = load_dataset(faces, labels=votes, training=False)
     assert [EIGHT_EMOTIONS[label] for label in dataset.labels] == ["fear", "sad", "angry"]
-    assert "no rows of test: the votes on these are not used" in caplog.text
+    assert "no rows of test: their votes are not used" in caplog.text
 
 
 def test_votes_on_other_rows_get_one_line(tmp_path):
@@ -150,7 +150,7 @@ def test_votes_in_another_order_are_refused(tmp_path):
         faces, labels=write_votes(tmp_path / "a.csv", [votes_row(**{name: 9}) for name in names]), training=False
     )
     moved = write_votes(tmp_path / "b.csv", [votes_row(**{name: 9}) for name in [*names[1:], names[0]]])
-    with pytest.raises(InputError, match=r"agree with 0\.0 % of the labels .* not those of the same images"):
+    with pytest.raises(InputError, match=r"agree with 0\.0 % of the labels .* not votes on the same images"):
         load_dataset(faces, labels=moved, training=False)
 
 
@@ -173,8 +173,8 @@ def test_rows_that_are_left_out_cannot_be_matched(tmp_path):
         ([HEADER, votes_row("Holdout")], "row 2: Usage 'Holdout'; expected Training"),
         ([HEADER, votes_row(happy=-1)], "row 2: '-1' votes for happiness; expected a whole number"),
         ([HEADER, votes_row(happy="9" * 5000)], "votes for happiness"),
-        ([HEADER, '"'], "no csv"),
-        (["\0\x01\udcff"], "no csv"),
+        ([HEADER, '"'], "not a csv"),
+        (["\0\x01\udcff"], "not a csv"),
     ],
 )
 def test_other_files_get_one_line(tmp_path, lines, message):
@@ -187,7 +187,7 @@ def test_other_files_get_one_line(tmp_path, lines, message):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"labels": "none.csv"}, "none.csv: no such file"), ({"labels_as": "majority"}, "name the file of votes, too")],
+    [({"labels": "none.csv"}, "none.csv: no such file"), ({"labels_as": "majority"}, "name the file of votes too")],
 )
 def test_missing_files(tmp_path, settings, message):
     faces = write_faces(tmp_path / "fer2013.csv", [0], ["Training"])
@@ -258,7 +258,7 @@ def test_explore_says_which_labels(tmp_path, capsys, caplog):
     caplog.set_level(logging.INFO, logger="fer_tf")
     faces, votes = _many(tmp_path)
     assert explore.main(["--data", str(faces), "--labels", str(votes)]) == 0
-    assert "labels are those of votes.csv (majority of its votes), not the data's own" in caplog.text
+    assert "labels come from votes.csv (majority of its votes), not from the data itself" in caplog.text
     assert "contempt" in capsys.readouterr().out
 
 
@@ -266,12 +266,12 @@ def test_a_model_that_learned_other_labels_is_told_of(tmp_path, caplog):
     faces, votes = _many(tmp_path)
     metadata = {"data": {"label_source": {"file": "votes.csv", "as": "majority"}}, "class_names": EIGHT_EMOTIONS}
     scoring.load_data(str(faces), None, metadata)
-    assert "learned the majority of the votes in votes.csv and is scored on the labels of its data" in caplog.text
+    assert "learned the majority of the votes in votes.csv but is scored on the labels of its data" in caplog.text
     caplog.clear()
     scoring.load_data(str(faces), None, metadata, labels=votes)
     assert "another target" not in caplog.text
     scoring.load_data(str(faces), None, {"class_names": EMOTIONS}, labels=votes)
-    assert "learned the labels of its data and is scored on the majority of the votes" in caplog.text
+    assert "learned the labels of its data but is scored on the majority of the votes" in caplog.text
     with pytest.raises(InputError, match="--labels goes with --data"):
         scoring.load_data(None, None, metadata, labels=votes)
 

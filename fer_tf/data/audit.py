@@ -20,28 +20,28 @@ from fer_tf.text import quantity
 
 logger = logging.getLogger(__name__)
 
-# Two different images are near duplicates if the correlation of their pixels is at least this. In FER-2013, samples of
-# pairs above 0.92 all show the same photograph (re-encoded, re-cropped, watermarked); below that, some show different
-# faces that only look alike.
+# Two different images are near duplicates if the correlation of their pixels is at least this. In samples from
+# FER-2013, all pairs above 0.92 show the same photograph (re-encoded, re-cropped, watermarked); below 0.92, some pairs
+# show different faces that only look alike.
 NEAR_CORRELATION = 0.95
-# The search compares images of this many block means a side, which is 16 times cheaper. Averaging removes noise, so
-# their correlation is rarely below that of the pixels (never below 0.968 for FER-2013's pairs above 0.95).
+# The search compares block means, this many a side, which is 16 times cheaper. Averaging removes noise, so the means
+# rarely correlate less than the pixels (never below 0.968 for FER-2013's pairs above 0.95).
 SEARCH_SIZE = 12
 NEAR_METHOD = (
     f"each image is compared with the one whose {SEARCH_SIZE}x{SEARCH_SIZE} block means are most similar; the two are "
     f"near duplicates if the correlation of all {IMAGE_SIZE**2:,} pixels is at least {NEAR_CORRELATION}; exact copies "
     "count once, blank images are left out"
 )
-# Bounds on the mean and on the standard deviation of an image's grey values; outside them a face is hardly visible.
+# Bounds on the mean and the standard deviation of an image's grey values. Beyond them a face is hardly visible.
 DARK_BELOW = 40
 BRIGHT_ABOVE = 215
 FLAT_BELOW = 15
 _ORIGINALS_SHOWN = 5
-_BLOCK = 512  # images that are compared with all others at a time; limits the memory
+_BLOCK = 512  # images compared with all others at a time; limits the memory
 
 
 def image_hashes(images: np.ndarray) -> list[str]:
-    """Return fingerprints; two are equal if and only if the images are.
+    """Return fingerprints: two images have equal fingerprints if and only if they are equal.
 
     Args:
         images: uint8 (n, 48, 48), grey.
@@ -57,10 +57,10 @@ def among(images: np.ndarray, hashes: Iterable[str]) -> np.ndarray:
 
     Args:
         images: uint8 (n, 48, 48), grey.
-        hashes: of `image_hashes`.
+        hashes: fingerprints from `image_hashes`.
 
     Returns:
-        bool (n,).
+        bool (n,), True for these images.
     """
     known = set(hashes)
     return np.array([digest in known for digest in image_hashes(images)], bool)
@@ -74,8 +74,8 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can hold: `source`, `sha256`, `synthetic`, `class_names`, `count`; `image` (resolution,
-        channels; range, mean and standard deviation of the pixel values); `read` (from which folders, as crops or as
-        photographs, what was left out and why); `bounds` (beyond which an image is called dark, bright or flat);
+        channels; range, mean and standard deviation of the pixel values); `read` (the folders, whether the pictures
+        are crops or photographs, what was left out and why); `bounds` (the limits for dark, bright and flat images);
         `splits` (for each: counts, shares, imbalance, brightness and contrast by class, blank images, surplus copies);
         `exact` and `near` (duplicates over all rows and between splits).
 
@@ -94,7 +94,7 @@ def audit(dataset: Dataset) -> dict[str, Any]:
     flat = images.reshape(len(images), -1)
     brightness, contrast = _grey_values(flat)
     blank = flat.min(axis=1) == flat.max(axis=1)
-    std = np.sqrt(np.square(contrast).mean() + brightness.var())  # of the pixels of all images together
+    std = np.sqrt(np.square(contrast).mean() + brightness.var())  # over the pixels of all images together
 
     logger.debug("audit: exact duplicates")
     number: dict[str, int] = {}
@@ -148,17 +148,17 @@ def audit(dataset: Dataset) -> dict[str, Any]:
 def _folder_of(files: np.ndarray) -> str:
     """Return the folder that all files of a split share, empty if they share none."""
     folders = {posixpath.dirname(file) for file in files}
-    if len({posixpath.isabs(folder) for folder in folders}) > 1:  # in a table of paths
+    if len({posixpath.isabs(folder) for folder in folders}) > 1:  # possible in a table of paths
         return ""
     folder = posixpath.commonpath(folders) if folders != {""} else "."
     return f"{folder}/" if folder else ""
 
 
 def read_text(read: dict[str, Any]) -> list[str]:
-    """Return in sentences how a folder was read: from where, as crops or photographs, what was left out and why.
+    """Describe how a folder was read: from where, as crops or photographs, what was left out and why.
 
     Args:
-        read: of the findings.
+        read: the findings' part `read`.
     """
     lines = []
     if read.get("from"):
@@ -170,7 +170,7 @@ def read_text(read: dict[str, Any]) -> list[str]:
         else:
             lines.append("read: pictures of several folders")
     if read.get("faces"):
-        kinds = {"whole": "as crops", "detect": "as photographs, of each the most prominent face"}
+        kinds = {"whole": "as crops", "detect": "as photographs, from each the most prominent face"}
         lines.append(f"taken {kinds.get(read['faces'], read['faces'])}")
     if read.get("left_out"):
         lines.append(f"left out: {'; '.join(f'{count:,} {reason}' for reason, count in read['left_out'].items())}")
@@ -188,7 +188,7 @@ def audit_text(findings: dict[str, Any]) -> str:
     """Format the findings of `audit`.
 
     Args:
-        findings: what `audit` returned, or the same read back from JSON.
+        findings: the result of `audit`, also if it was read back from JSON.
     """
     image, splits, exact, near, bounds = (findings[key] for key in ("image", "splits", "exact", "near", "bounds"))
     synthetic = " (synthetic faces, drawn by a program)" if findings["synthetic"] else ""
@@ -252,7 +252,7 @@ def audit_text(findings: dict[str, Any]) -> str:
 def _grey_values(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each image's pixels: twice float64 (n,), from uint8 (n, 2304)."""
     total = flat.sum(axis=1, dtype=np.int64)
-    # einsum sums in the wide type without a wide copy of all images.
+    # einsum sums in float64 without a float64 copy of all images.
     squares = np.einsum("ij,ij->i", flat, flat, dtype=np.int64)
     mean = total / flat.shape[1]
     return mean, np.sqrt(np.maximum(squares / flat.shape[1] - mean**2, 0))
@@ -279,7 +279,7 @@ def _class_findings(
 
 
 def _across(splits: Sequence[str]) -> list[tuple[str, str]]:
-    """Pair each split with each earlier one: validation in train, test in train, test in validation."""
+    """Pair each split with each earlier split: validation with train, test with train, test with validation."""
     return [(later, earlier) for place, later in enumerate(splits) for earlier in splits[:place]]
 
 
@@ -316,7 +316,7 @@ def _exact_findings(
 def _near_findings(
     flat: np.ndarray, identity: np.ndarray, labels: np.ndarray, rows_of: dict[str, np.ndarray], blank: np.ndarray
 ) -> dict[str, Any]:
-    """Count the images of each split that have a near duplicate (`NEAR_METHOD`) in it or in an earlier split.
+    """Count the images of each split with a near duplicate (`NEAR_METHOD`) in the same or an earlier split.
 
     An image with several exact copies has the label of the first.
     """
@@ -335,7 +335,7 @@ def _near_findings(
         inside = np.nonzero(member)[0]
         within.append({"split": split, **findings(inside, inside)})
     for later, earlier in _across(list(members)):
-        only_later = np.nonzero(members[later] & ~members[earlier])[0]  # exact copies are counted elsewhere
+        only_later = np.nonzero(members[later] & ~members[earlier])[0]  # exact copies are counted apart
         across.append({"split": later, "in": earlier, **findings(only_later, np.nonzero(members[earlier])[0])})
     return {"method": NEAR_METHOD, "threshold": NEAR_CORRELATION, "within": within, "across": across}
 

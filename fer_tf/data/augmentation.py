@@ -19,21 +19,21 @@ from fer_tf.config import Config
 from fer_tf.task import IMAGE_SIZE
 
 # Columns of the parameter array.
-_AFFINE = slice(0, 6)  # output (x, y) -> input: x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2, pixels
+_AFFINE = slice(0, 6)  # input position (x', y') of output (x, y): x' = a0 x + a1 y + a2, y' = b0 x + b1 y + b2
 _GAIN, _OFFSET = 6, 7  # contrast about mid-grey, then brightness
 _ERASE = slice(8, 12)  # top, left, bottom, right of the erased rectangle, pixels; empty: none
 _ERASE_VALUE = 12
-_PARTNER, _MIX = 13, 14  # row of the batch that is mixed in, and the image's own share
-_CUT = slice(15, 19)  # the rectangle that comes from the partner, pixels; empty: none
+_PARTNER, _MIX = 13, 14  # row of the batch to mix in, and the image's own share
+_CUT = slice(15, 19)  # rectangle to copy from the partner, pixels; empty: none
 _BLUR = 19  # standard deviation of the Gaussian blur, pixels; 0: none
-_NOISE, _NOISE_START = 20, 21  # standard deviation of the noise, grey levels; where in _noise_pool its values begin
+_NOISE, _NOISE_START = 20, 21  # standard deviation of the noise, grey levels; its start in _noise_pool
 NUM_PARAMETERS = 22
 
 _MID_GREY = 127.5
 _ERASE_AREA = (0.02, 0.33)  # shares of the image and the aspect ratios of Zhong et al., Random Erasing (2020)
 _ERASE_ASPECT = (0.3, 1 / 0.3)
-# A plan with noise of its own for each pixel would hold 264 MB for FER-2013. Each image takes its 2,304 values from a
-# random place of a pool instead; float32 holds each place exactly.
+# Separate noise for each pixel would take 264 MB for FER-2013. Each image takes its 2,304 values from a random place in
+# a pool instead; float32 represents every place exactly.
 _NUM_NOISE_VALUES = 1 << 18
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -44,10 +44,10 @@ class EpochPlan:
     """One epoch over n training images.
 
     Attributes:
-        order: int64 (n,), every row of the training images once.
-        parameters: float32 (n, NUM_PARAMETERS), the transformation of each image, in that order.
-        targets: float32 (n, classes), each summing to 1, in that order.
-        weights: float32 (n,), each image's weight in the loss, in that order.
+        order: int64 (n,), every row of the training images once. The other arrays follow this order.
+        parameters: float32 (n, NUM_PARAMETERS), the transformation of each image.
+        targets: float32 (n, classes), each summing to 1.
+        weights: float32 (n,), each image's weight in the loss.
     """
 
     order: np.ndarray
@@ -63,7 +63,7 @@ class EpochPlan:
 
 
 def identity_parameters(num_images: int) -> np.ndarray:
-    """Parameters that leave images as they are: float32 (num_images, NUM_PARAMETERS)."""
+    """Parameters that leave images unchanged: float32 (num_images, NUM_PARAMETERS)."""
     parameters = np.zeros((num_images, NUM_PARAMETERS), np.float32)
     parameters[:, 0] = parameters[:, 4] = parameters[:, _GAIN] = parameters[:, _MIX] = 1
     return parameters
@@ -73,7 +73,7 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
     """Draw one epoch: the order, the augmentation and, for mixed images, the mixed targets and weights.
 
     Args:
-        config: its augmentation fields, batch_size and seed are read.
+        config: only its augmentation fields, batch_size and seed are used.
         targets: float32 (n, classes), each row summing to 1.
         weights: float32 (n,), weight of each image in the loss.
         phase: 1 or 2.
@@ -94,7 +94,7 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
     parameters[:, _ERASE_VALUE] = rng.uniform(0, 255, len(order))
     if config.mixup or config.cutmix:
         targets, weights = _draw_mixing(config, parameters, targets, weights, rng)
-    # Drawn last, so that the draws above are those of fer_tf 0.1.
+    # Draw these last, so that the draws above stay the same as in fer_tf 0.1.
     parameters[:, _BLUR] = rng.uniform(0, config.blur, len(order))
     parameters[:, _NOISE] = rng.uniform(0, config.noise, len(order))
     parameters[:, _NOISE_START] = rng.integers(0, _NUM_NOISE_VALUES - IMAGE_SIZE**2, len(order))
@@ -102,7 +102,7 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
 
 
 def _draw_affine(config: Config, num_images: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw flip, rotation, zoom and shift about the centre, as output -> input coordinates: (num_images, 6)."""
+    """Draw flip, rotation, zoom and shift about the centre: (num_images, 6), from output to input coordinates."""
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, num_images))
     scale = 1 / rng.uniform(1 - config.zoom, 1 + config.zoom, num_images)
     mirror = np.where(config.flip & (rng.random(num_images) < 0.5), -1.0, 1.0)
@@ -138,7 +138,7 @@ def _draw_mixing(
     row = np.arange(num_images)
     start = row - row % config.batch_size
     length = np.minimum(start + config.batch_size, num_images) - start
-    partner = start + (row - start + 1) % length  # the next image of the batch: the order is random already
+    partner = start + (row - start + 1) % length  # the next image of the batch; the order is random already
     batch = row // config.batch_size
     num_batches = int(batch[-1]) + 1
     cut = rng.random(num_batches) < 0.5 if config.mixup and config.cutmix else np.full(num_batches, bool(config.cutmix))
@@ -176,7 +176,7 @@ def augment(images: Any, parameters: Any) -> Any:
 
     Args:
         images: uint8 or float (batch, 48, 48), grey values in [0, 255].
-        parameters: float32 (batch, NUM_PARAMETERS), of `plan_epoch`.
+        parameters: float32 (batch, NUM_PARAMETERS), from `plan_epoch`.
 
     Returns:
         float32 (batch, 48, 48), values in [0, 255].
@@ -188,7 +188,7 @@ def augment(images: Any, parameters: Any) -> Any:
         x, transform, interpolation="bilinear", fill_mode="nearest", data_format="channels_last"
     )
     x = x[..., 0]
-    # Most recipes do neither: a condition saves them 2 % of a step at 48 px.
+    # Most recipes neither mix nor erase: the condition saves them 2 % of a step at 48 px.
     x = ops.cond(ops.any(parameters[:, _BLUR] > 0), lambda: _blurred(x, parameters), lambda: x)
     gain, offset = parameters[:, _GAIN, None, None], parameters[:, _OFFSET, None, None]
     x = ops.clip((x - _MID_GREY) * gain + _MID_GREY + offset, 0, 255)
@@ -201,12 +201,12 @@ def augment(images: Any, parameters: Any) -> Any:
 
 
 def _blurred(images: Any, parameters: Any) -> Any:
-    """Blur each image, (batch, 48, 48), by a Gaussian of its own."""
+    """Blur each image, (batch, 48, 48), with its own Gaussian."""
     ops = keras.ops
     deviation = parameters[:, _BLUR, None, None]
     pixel = ops.arange(IMAGE_SIZE, dtype="float32")
     share = ops.exp(-0.5 * ops.square((pixel[:, None] - pixel) / ops.maximum(deviation, 0.01)))
-    share = share / ops.sum(share, axis=2, keepdims=True)  # (batch, 48, 48): share of each pixel in each pixel
+    share = share / ops.sum(share, axis=2, keepdims=True)  # (batch, 48, 48): weights of a pixel's neighbours
     return ops.matmul(ops.matmul(share, images), ops.transpose(share, (0, 2, 1)))
 
 

@@ -1,4 +1,4 @@
-"""What every reader returns: grey 48x48 faces (or their pixel strings) with labels and split names."""
+"""The data set that every reader returns: grey 48x48 faces (or their pixel strings) with labels and split names."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ class Dataset:
         source: name of the file or folder, without its path.
         synthetic: True if the faces were drawn by a program.
         sha256: hex digest of the source.
-        originals: number of a folder's files by size and colour, as they were before they became 48x48 grey; empty for
-            data that was 48x48 grey to begin with.
-        crop: how pictures became crops, as of `faces.policy.CropPolicy.to_dict`, and `num_without_face`, the number of
+        originals: number of a folder's files by original size and colour; empty for data that was always 48x48 grey.
+        crop: how pictures became crops, as in `faces.policy.CropPolicy.to_dict`, and `num_without_face`, the number of
             pictures that were left out; None for data that holds crops.
         origin: the arguments of `load_dataset` that give these rows again; None for rows made or chosen in memory.
         files: object (n,), the path of each picture inside its folder; None for data that is not made of files.
-        subjects: object (n,), the person that each picture shows, or "" where nothing tells; None if nobody is told
-            apart. One person never stands in two of the splits that `load_dataset` cuts.
-        unsplit: True if the source says nothing of splits, and all rows are called train for the time being.
+        subjects: object (n,), the person that each picture shows, or "" if unknown; None if no person is known. Each
+            person is in only one of the splits that `load_dataset` cuts.
+        unsplit: True if the source has no splits; all rows are then called train at first.
         left_out: reason -> number of files that were not read.
-        targets: float32 (n, classes), what training aims at where votes were given, each row summing to 1; None where
-            it is the labels.
-        label_source: `file`, `sha256` and `as` of the votes that stand in for the data's own labels; None without.
+        targets: float32 (n, classes), training targets from votes, each row summing to 1; None if the labels are the
+            targets.
+        label_source: `file`, `sha256` and `as` of the votes that replace the data's own labels; None without votes.
     """
 
     labels: np.ndarray
@@ -62,11 +61,13 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.pixels is None):
-            raise ValueError("a Dataset takes images or pixels: exactly one of them")
+            raise ValueError("a Dataset takes exactly one of images and pixels")
         faces = self.images if self.images is not None else self.pixels
         assert faces is not None
         if not len(faces) == len(self.labels) == len(self.split):
-            raise ValueError(f"{len(faces)} faces, {len(self.labels)} labels, {len(self.split)} splits: not the same")
+            raise ValueError(
+                f"{len(faces)} faces, {len(self.labels)} labels, {len(self.split)} splits: expected equal numbers"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,7 +85,7 @@ class Dataset:
         return np.bincount(self.labels[self.split == split], minlength=self.num_classes)
 
     def rows(self, index: np.ndarray) -> Dataset:
-        """Return the rows that a boolean mask or an index array names, in that order."""
+        """Return the rows that a boolean mask or an index array selects, in its order."""
         return dataclasses.replace(
             self,
             labels=self.labels[index],
@@ -98,7 +99,7 @@ class Dataset:
         )
 
     def take(self, split: str) -> Dataset:
-        """Return the rows of one split, in their order.
+        """Return the rows of one split, in the same order.
 
         Raises:
             InputError: if the split has no row.
@@ -115,7 +116,7 @@ class Dataset:
     def select(self, class_names: Sequence[str]) -> Dataset:
         """Return the rows of some classes, with labels renumbered in the order given.
 
-        Targets keep the shares of these classes, scaled to sum to 1.
+        Targets keep the values of these classes, scaled to sum to 1.
 
         Raises:
             InputError: for an unknown or repeated name.
@@ -125,7 +126,7 @@ class Dataset:
             if name not in self.class_names:
                 raise InputError(f"unknown class {name!r}: {self.source} has {', '.join(self.class_names)}")
         if len(set(wanted)) < len(wanted):
-            raise InputError(f"classes {', '.join(wanted)}: one stands twice; name each once")
+            raise InputError(f"classes {', '.join(wanted)}: one is named twice; name each once")
         new_label = np.full(self.num_classes, -1, np.int64)
         for label, name in enumerate(wanted):
             new_label[self.class_names.index(name)] = label
@@ -137,7 +138,7 @@ class Dataset:
         return dataclasses.replace(chosen, labels=new_label[chosen.labels], class_names=wanted, targets=targets)
 
     def decoded(self) -> Dataset:
-        """Return the same data with uint8 images in place of pixel strings, decoded by NumPy."""
+        """Return the same data with the pixel strings decoded to uint8 images by NumPy."""
         if self.images is not None:
             return self
         assert self.pixels is not None

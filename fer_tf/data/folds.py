@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 def fold_numbers(train: Dataset, num_folds: int, seed: int) -> np.ndarray:
-    """Assign each training image to a fold: stratified, with copies of an image and a person's pictures together.
+    """Assign each training image to a fold, stratified; copies of an image and a person's pictures share a fold.
 
     Args:
-        train: decoded; all its rows take part.
+        train: decoded images; all rows are used.
         num_folds: at least 2.
-        seed: of the random assignment.
+        seed: seed of the random assignment.
 
     Returns:
-        int (n,), from 1 to `num_folds`; the same for the same rows in the same order.
+        int (n,), from 1 to `num_folds`; the same rows in the same order give the same folds.
     """
     members, place = np.unique(row_groups(train), return_inverse=True)
     counts = np.zeros((len(members), train.num_classes), np.int64)
@@ -36,7 +36,7 @@ def fold_numbers(train: Dataset, num_folds: int, seed: int) -> np.ndarray:
     fold_of_group = np.zeros(len(members), np.int64)
     filled = np.zeros((num_folds, train.num_classes), np.int64)
     for group in order.tolist():
-        # The fold with the smallest share of the group's classes; of several, the one with the fewest images.
+        # Choose the fold with the smallest share of the group's classes; in a tie, the one with the fewest images.
         share = filled @ (counts[group] / total)
         fold = int(np.lexsort((filled.sum(axis=1), share))[0])
         filled[fold] += counts[group]
@@ -48,9 +48,9 @@ def without_fold(dataset: Dataset, fold: str, seed: int) -> Dataset:
     """Return the data without the training images of one fold.
 
     Args:
-        dataset: decoded.
-        fold: `k/K`, as `Config.fold`.
-        seed: of the random assignment.
+        dataset: decoded images.
+        fold: `k/K`, as in `Config.fold`.
+        seed: seed of the random assignment.
 
     Raises:
         InputError: if a class would have no training image left.
@@ -62,15 +62,15 @@ def without_fold(dataset: Dataset, fold: str, seed: int) -> Dataset:
     for name, before, after in zip(dataset.class_names, dataset.counts("train"), kept.counts("train"), strict=True):
         if before and not after:
             raise InputError(
-                f"fold {fold} holds all {before} training images of {name}; every class needs some in the other folds: "
-                "add images of it"
+                f"fold {fold} holds all {before} training images of {name}; every class needs images in the other "
+                "folds: add images of this class"
             )
     logger.info("fold %s: left out %s of %s training images", fold, f"{len(out):,}", f"{len(rows):,}")
     return kept
 
 
 def images_digest(images: np.ndarray) -> str:
-    """Return a fingerprint of a set of images: the SHA-256 over the sorted SHA-256 of each different image.
+    """Return a fingerprint of a set of images: the SHA-256 over the sorted SHA-256 values of the different images.
 
     Args:
         images: uint8 (n, 48, 48).

@@ -1,6 +1,6 @@
-"""The input pipeline without tf.data: the model takes uint8 faces and augments and preprocesses them in the step.
+"""The input pipeline without tf.data: the model takes uint8 faces, and the step augments and preprocesses them.
 
-It has the functions of `tf_pipeline`, for backends that train without TensorFlow.
+It offers the same functions as `tf_pipeline` to backends that train without TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Augmentation(keras.layers.Layer):
 
 
 def _shared(batch: Any) -> Any:
-    """Share a batch out over the devices of Keras's distribution; all have the whole of one that does not divide."""
+    """Split a batch over the devices of Keras's distribution; every device gets all of it if it does not divide."""
     distribution = keras.distribution.distribution()
     if distribution is None or batch.shape[0] % distribution.device_mesh.devices.size:
         return batch
@@ -46,7 +46,7 @@ class Preprocessing(keras.layers.Layer):
 
 
 def decode(dataset: Dataset) -> Dataset:
-    """Decode a data set's pixel strings by NumPy."""
+    """Decode a data set's pixel strings with NumPy."""
     return dataset.decoded()
 
 
@@ -56,7 +56,7 @@ def fit_model(model: keras.Model, image_size: int) -> keras.Model:
         "images": keras.Input((IMAGE_SIZE, IMAGE_SIZE), dtype="uint8", name="images"),
         "parameters": keras.Input((NUM_PARAMETERS,), dtype="float32", name="parameters"),
     }
-    # float32 under every policy: float16 would round the values of an enlarged image to eighths of a grey level.
+    # Use float32 under every policy: float16 would round an enlarged image to eighths of a grey level.
     faces = Augmentation(dtype="float32")(inputs)
     return keras.Model(inputs, model(Preprocessing(image_size, dtype="float32")(faces)))
 
@@ -69,7 +69,7 @@ def make_train_dataset(
     batch_size: int,
     image_size: int,
 ) -> Iterator[tuple]:
-    """Training batches, as `tf_pipeline.make_train_dataset`: elements ({images, parameters}, targets, weights)."""
+    """Training batches like `tf_pipeline.make_train_dataset`: elements ({images, parameters}, targets, weights)."""
     del image_size  # the model resizes
     for rows, parameters, targets, weights in plan_batches(plan, *epochs, batch_size):
         yield {"images": images[rows], "parameters": parameters}, targets, weights
@@ -78,7 +78,7 @@ def make_train_dataset(
 def make_eval_dataset(
     images: np.ndarray, targets: np.ndarray, *, batch_size: int, image_size: int
 ) -> keras.utils.PyDataset:
-    """Evaluation batches, as `tf_pipeline.make_eval_dataset`: elements ({images, parameters}, targets)."""
+    """Evaluation batches like `tf_pipeline.make_eval_dataset`: elements ({images, parameters}, targets)."""
     del image_size
     return _EvalBatches(images, targets, batch_size)
 

@@ -1,4 +1,4 @@
-"""Loads a data set in any form that fer_tf reads, checks it, and cuts a validation split where it has none."""
+"""Loads a data set in any form that fer_tf reads, checks it, and cuts a validation split if there is none."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def load_dataset(
 
     - `fer2013.csv` (emotion,pixels,Usage), `icml_face_data.csv` (the same columns in another order, blanks in their
       names) and the challenge's `train.csv` (no Usage: every row is Training), each plain or in a .gz, .bz2, .xz, .zip
-      or .tar of these (`fer2013.tar.gz`). Columns are known by their usual names in any case; pixels are those of a
-      square of any size. The classes are FER-2013's seven, with contempt (7) as the eighth if a row has it.
+      or .tar (`fer2013.tar.gz`). The columns have their usual names, in any case; the pixels form a square of any
+      size. The classes are FER-2013's seven, with contempt (7) as the eighth if a row has it.
     - Folders of pictures: `train/`, `validation/`, `test/` (or their usual names) with a sub-folder for each class, or
-      the class folders alone. Each name is judged for itself: emotions in any case and by the usual synonyms, other
-      names as they are. Emotions alone have FER-2013's order, with contempt as the eighth; any other mixture is sorted.
-      Folders below a class belong to it. If there is no validation folder, the files of `test/` that are named
-      `PublicTest*` are validation.
+      the class folders alone. Each name is read by itself: emotions are known in any case and by their usual synonyms;
+      other names stay unchanged. If all classes are emotions, they have FER-2013's order, with contempt as the eighth;
+      otherwise they are sorted. Folders below a class belong to this class. If there is no validation folder, the
+      files `PublicTest*` in `test/` are validation.
     - A csv of paths and labels (path,label[,split][,subject]), one picture a row. Paths start at the csv's folder; they
-      may be absolute or lead out of it. Labels follow the rules for names of class folders. Without a column of splits
-      they are cut, as those of class folders are.
+      may be absolute or lead out of it. Labels follow the rules for names of class folders. Without a column of splits,
+      the splits are cut as for class folders.
     - Parquet as the Hugging Face Hub publishes sets of pictures (extra `parquet`): a file, or a folder of files whose
-      names or folders tell the splits (`data/train-00000-of-00002.parquet`). Pictures are a struct of bytes and path,
-      or bytes alone; labels are numbers that the schema names (`ClassLabel`), or text. A column of splits comes before
+      names or folders name the splits (`data/train-00000-of-00002.parquet`). Pictures are a struct of bytes and path,
+      or bytes alone; labels are numbers that the schema names (`ClassLabel`), or text. A column of splits overrides
       the names of files.
     - The .npz of `save_npz`.
-    - From Python, an object of the package `datasets` (extra `parquet`); its splits are those of its keys. A run that
-      is trained on it is resumed with the same object.
+    - From Python, an object of the package `datasets` (extra `parquet`); its keys name the splits. To resume a run that
+      was trained on it, give the same object.
 
-    If no row is validation, a stratified random part of train becomes validation; from class folders without splits, a
+    If no row is validation, a stratified random part of train becomes validation; if class folders have no splits, a
     test split is cut as well. Copies of an image stay together, and so do the pictures of one person.
 
     Args:
@@ -76,36 +76,36 @@ def load_dataset(
         limit: largest number of images of each split, drawn at random with the classes in their proportions; 0 for all.
         faces: how the pictures of a folder or a table of paths become crops. `whole` takes each picture as a crop.
             `detect` takes the largest, most central face of each picture of more than 64 pixels, and leaves out
-            pictures without a face. `auto` decides once for all, by a sample of 200 pictures: `whole` if none has more
-            than 64 pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`. A
-            recorded policy is used as it is.
-        seed: of the random draws of a validation split and of `limit`.
-        validation_fraction: part of each class's training rows that becomes validation, and of class folders without
-            splits also the part that becomes test, in (0, 1).
+            pictures without a face. `auto` chooses one of the two for all pictures by a sample of 200: `whole` if none
+            has more than 64 pixels a side, or if a face spans 60 % of the side or more in 80 % of them; else `detect`.
+            A recorded policy is used unchanged.
+        seed: seed of the random draws of a validation split and of `limit`.
+        validation_fraction: part of each class's training rows that becomes validation, in (0, 1). If class folders
+            have no splits, an equal part becomes test.
         training: True to require a training row of every class, and to cut a validation split if there is none; False
             to load a file that will only be scored, such as one with nothing but a test split.
-        class_names: names of classes that are only numbers: `["fer2013"]`, `["rafdb"]`, or one name for each number in
+        class_names: names for classes that are only numbers: `["fer2013"]`, `["rafdb"]`, or one name for each number in
             ascending order.
-        subjects: tells which person a picture shows: a regular expression that is searched in a picture's path (its
-            first group, or all of the match), or the name of a table's column. Without it the file names of CK+ and
-            JAFFE are known.
-        skip_broken: True to go on without pictures and rows that cannot be read; they are counted in `left_out`.
+        subjects: where to find the person that a picture shows: a regular expression whose match in the picture's path
+            (the first group, or all of it) is the person, or the name of a table's column. If None, only the file names
+            of CK+ and JAFFE are understood.
+        skip_broken: True to leave out pictures and rows that cannot be read; they are counted in `left_out`.
         cut: `groups` keeps copies of an image and pictures of one person together in the splits that are cut; `rows`
             cuts row by row, as version 0.1 did.
-        labels: votes of FER+ (fer2013new.csv of github.com/microsoft/FERPlus) on the rows of fer2013.csv, which take
-            the place of its labels; contempt is an eighth class. Another target than FER-2013's labels: figures on the
-            two do not compare.
-        labels_as: `majority` (if None): a label is the choice with more than half of the votes. `distribution`:
-            training aims at the shares of the votes, and a label is the emotion with the most. Rows without such a
-            label, or whose voters say unknown or no face, are counted in `left_out`; `data.votes` has the rule.
+        labels: votes of FER+ (fer2013new.csv of github.com/microsoft/FERPlus) on the rows of fer2013.csv; they replace
+            its labels, and contempt is an eighth class. This is another target than FER-2013's labels: do not compare
+            figures of the two.
+        labels_as: `majority` (if None): the label is the choice with more than half of the votes. `distribution`: the
+            training target is the shares of the votes, and the label is the emotion with the most votes. Rows without
+            such a label, or with votes for unknown or no face, are counted in `left_out`; `data.votes` has the rule.
 
     Returns:
         The faces, as pixel strings (csv and synthetic faces) or uint8 images (n, 48, 48), in the order of the file or
-        of the sorted relative paths. `sha256` is the digest of the file's bytes, or of the folder's sorted paths and
+        of the sorted relative paths. `sha256` is the digest of the file's bytes, of the folder's sorted paths and
         bytes, or of both for a table of paths.
 
     Raises:
-        InputError: if an argument is out of range, or anything about the data is not as expected.
+        InputError: if an argument is out of range or the data is not as expected.
 
     Example:
         >>> import fer_tf
@@ -121,7 +121,7 @@ def load_dataset(
     if limit < 0:
         raise InputError(f"limit {limit}: expected a number of images, or 0 for all")
     if path is None and labels is not None:
-        raise InputError(f"{shown_path(Path(labels))}: votes of FER+ belong to the rows of fer2013.csv; name that file")
+        raise InputError(f"{shown_path(Path(labels))}: votes of FER+ belong to the rows of fer2013.csv; give that file")
     if path is None:
         from fer_tf.data import synthetic
 
@@ -137,7 +137,7 @@ def load_dataset(
     if labels is not None:
         dataset = with_votes(dataset, read_votes(Path(labels)), labels_as or LABELS_AS[0], name)
     elif labels_as is not None:
-        raise InputError(f"labels as {labels_as}: name the file of votes, too (--labels FILE)")
+        raise InputError(f"labels as {labels_as}: name the file of votes too (--labels FILE)")
     if classes is not None:
         dataset = select_classes(dataset, classes)
     if len(dataset) == 0:
@@ -156,7 +156,7 @@ def load_dataset(
     if limit:
         dataset = dataset.rows(limited(dataset, limit, seed))
     if path is not None and not isinstance(path, (str, os.PathLike)):
-        return dataset  # made in memory: nothing that is written down gives these rows again
+        return dataset  # made in memory: no recorded arguments can give these rows again
     origin = {
         "path": None if path is None else str(Path(path).resolve()),
         "classes": None if classes is None else list(classes),

@@ -1,4 +1,4 @@
-"""Names of classes and splits as people write them: the one owner for folders, tables and `--classes`."""
+"""Names of classes and splits as people write them; folders, tables and `--classes` all use this module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plain_name(name: str) -> str:
 
 
 def name_key(name: str) -> str:
-    """Return what two spellings of one name have in common; upper and lower case are the same."""
+    """Return a key that is equal for two spellings of one name; case does not matter."""
     return unicodedata.normalize("NFC", plain_name(name).casefold())
 
 
@@ -40,10 +40,10 @@ def emotion_of(name: str) -> str | None:
     """Return the usual name of an emotion.
 
     Args:
-        name: of a folder, a label or a class, in any case and any Unicode form.
+        name: name of a folder, a label or a class, in any case and any Unicode form.
 
     Returns:
-        A member of `EIGHT_EMOTIONS`, or None if the name means none of them.
+        A member of `EIGHT_EMOTIONS`, or None if the name is not an emotion.
 
     Example:
         >>> emotion_of(" Happiness"), emotion_of("Contempt"), emotion_of("bored")
@@ -53,13 +53,13 @@ def emotion_of(name: str) -> str | None:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder's or a table's name for it means.
+    """Return the split that a name in a folder or a table means.
 
     Args:
         name: such as `Training`, `val`, `test_set`, `PublicTest`; case, blanks, `_` and `-` make no difference.
 
     Returns:
-        A member of `task.SPLITS`, or None if the name is no usual name of a split.
+        A member of `task.SPLITS`, or None if the name is not a usual name of a split.
 
     Example:
         >>> split_of("Test_Set"), split_of("val"), split_of("happy")
@@ -76,14 +76,14 @@ def is_number(name: str) -> bool:
 
 
 def merge_names(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Make one class of the spellings of one name; each name is judged for itself.
+    """Make one class of all spellings of one name; each name is read by itself.
 
     Args:
-        names: of folders or labels; the first spelling of a name that is no emotion stays.
+        names: names of folders or labels. If a name is not an emotion, its first spelling becomes the class name.
 
     Returns:
-        The class names: emotions alone in FER-2013's order with contempt as the eighth, any other mixture sorted. Then
-        the class name of each given name.
+        The class names: in FER-2013's order with contempt as the eighth if all are emotions, else sorted. Then the
+        class name of each given name.
 
     Example:
         >>> merge_names(["anger", "angry", "Bored", "bored"])
@@ -100,7 +100,7 @@ def merge_names(names: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def merged_text(class_of: Mapping[str, str]) -> str:
-    """Return which different spellings became one class: `anger and angry are angry`; empty if none did."""
+    """Say which different spellings became one class: `anger and angry are angry`; empty if there are none."""
     spellings: dict[str, list[str]] = {}
     for name, class_name in class_of.items():
         spellings.setdefault(class_name, []).append(name)
@@ -109,7 +109,7 @@ def merged_text(class_of: Mapping[str, str]) -> str:
 
 
 def find_class(name: str, class_names: Sequence[str]) -> str | None:
-    """Return the class that a spelling of its name means, or None."""
+    """Return the class that this spelling means, or None."""
     if name in class_names:
         return name
     wanted = emotion_of(name) or name_key(name)
@@ -121,14 +121,14 @@ def names_of_numbers(numbers: Iterable[str], class_names: str | Sequence[str] | 
 
     Args:
         numbers: names for which `is_number` is true.
-        class_names: a key of `NUMBERINGS`, or one name for each number in ascending order; None if nothing was said.
-        where: what a message calls the data.
+        class_names: a key of `NUMBERINGS`, or one name for each number in ascending order; None if not given.
+        where: the data's name in messages.
 
     Returns:
         The class name of each number.
 
     Raises:
-        InputError: if nothing was said, or the numbers and the names do not fit together.
+        InputError: if no names are given, or the numbers and the names do not match.
     """
     found = sorted(set(numbers), key=lambda name: (int(name), name))
     values = sorted({int(name) for name in found})

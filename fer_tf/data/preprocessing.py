@@ -1,4 +1,4 @@
-"""48x48 grey faces -> model input: the function that training, evaluation, calibration, export and inference share."""
+"""48x48 grey faces -> model input: one function for training, evaluation, calibration, export and inference."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import keras
 def preprocess(images: Any, image_size: int) -> Any:
     """Enlarge grey faces to the network's input size and repeat them as three equal channels.
 
-    EfficientNet rescales the values itself. The one channel is resized before it is repeated, which gives the same
-    values for a third of the work. `keras.ops` runs eagerly, in `Dataset.map`, in a jitted step and in an exported
-    graph.
+    EfficientNet rescales the values itself. Resizing one channel and then repeating it gives the same values for a
+    third of the work. `keras.ops` runs eagerly, in `Dataset.map`, in a jitted step and in an exported graph.
 
     Args:
         images: (batch, 48, 48) or (batch, 48, 48, 1), uint8 or float, grey values in [0, 255].

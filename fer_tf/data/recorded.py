@@ -16,7 +16,7 @@ from fer_tf.task import SPLITS
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """Return the contents of data.json; it has no `path` if the rows were made or chosen in memory."""
+    """Return the contents of data.json; rows made or chosen in memory have no `path`."""
     return {
         "schema_version": SCHEMA_VERSION,
         **(dataset.origin or {}),
@@ -27,7 +27,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def public_description(dataset: Dataset) -> dict[str, Any]:
-    """Return what may travel inside a model: no path, no picture."""
+    """Return the part of the description that may travel inside a model: no path, no picture."""
     return {
         "source": dataset.source,
         "sha256": dataset.sha256,
@@ -44,8 +44,8 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
 
     Args:
         run: the run, whose data.json is read.
-        config: the run's; its seed and validation_fraction stand in for those that version 0.1 did not record.
-        path: data to load in place of the run's own, or where the run's own is now.
+        config: the run's settings; version 0.1 did not record seed and validation_fraction, so these are used instead.
+        path: data to load in place of the run's own, or the new place of the run's own.
         same: True if the data at `path` must be the run's own.
 
     Raises:
@@ -55,10 +55,10 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
     check_schema_version(description, str(run.data))
     own = path is None
     if own and "path" not in description:
-        raise InputError(f"the data of {run.path} was made in memory: give it as `dataset`, or as a file by --data")
+        raise InputError(f"the data of {run.path} was made in memory: give it as `dataset`, or as a file with --data")
     source = description["path"] if own else path
     if own and source is not None and not Path(source).exists():
-        raise InputError(f"the data of {run.path} is no longer at {source}: say where it is by --data")
+        raise InputError(f"the data of {run.path} is no longer at {source}: say where it is with --data")
     dataset = load_dataset(
         source,
         faces=_recorded_faces(description) if own or same else "auto",
@@ -71,7 +71,7 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
         skip_broken=bool(description.get("skip_broken")),
         labels=description.get("labels") if own or same else None,
         labels_as=description.get("labels_as") if own or same else None,
-        cut=description.get("cut", "rows"),  # version 0.1 recorded none and cut row by row
+        cut=description.get("cut", "rows"),  # version 0.1 did not record the cut; it cut row by row
     )
     found = public_description(dataset)
     if found["class_names"] != description.get("class_names"):
@@ -85,7 +85,7 @@ def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same
 
 
 def _recorded_faces(description: Mapping[str, Any]) -> str | CropPolicy:
-    """How the pictures of the run's data became crops."""
+    """Return how the pictures of the run's data became crops."""
     if "crop" not in description:
         return "whole"  # version 0.1 took the centre square of each picture
     values = {key: value for key, value in (description["crop"] or {}).items() if key != "num_without_face"}
@@ -93,7 +93,7 @@ def _recorded_faces(description: Mapping[str, Any]) -> str | CropPolicy:
 
 
 def run_config(run: RunDirectory) -> Config:
-    """Read the settings that a run was started with."""
+    """Read the settings of a run."""
     values = read_json(run.config)
     values.pop("recipe", None)
     return config_from_dict(values)

@@ -1,4 +1,4 @@
-"""Chooses rows: some classes, validation and test splits out of train, at most some images of each split."""
+"""Chooses rows: picks classes, cuts validation and test out of train, and limits the images of each split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def select_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
-    """Return the rows of some classes, renumbered in the order given; any spelling of a class is understood."""
+    """Return the rows of some classes, renumbered in the given order; any spelling of a class is understood."""
     wanted = [find_class(name, dataset.class_names) or name.strip() for name in classes]
     if len(wanted) < 2:
         raise InputError(
@@ -29,7 +29,7 @@ def select_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
 
 
 def check_training_rows(dataset: Dataset, name: str) -> None:
-    """Refuse a data set in which a class has no training row; propose only what leaves every split with rows."""
+    """Refuse a data set in which a class has no training row; propose only classes that leave rows in every split."""
     counts = dataset.counts("train")
     present = [split for split in SPLITS if dataset.has(split)]
     if not counts.any():
@@ -43,7 +43,7 @@ def check_training_rows(dataset: Dataset, name: str) -> None:
         if is_sound:
             kept = dataset.select(rest)
             is_sound = all(kept.has(split) for split in present)
-            is_sound &= kept.has("validation") or bool(kept.counts("train").min() > 1)  # it is cut from train
+            is_sound &= kept.has("validation") or bool(kept.counts("train").min() > 1)  # validation is cut from train
         listed = ",".join(rest)
         flag = f"--classes={shlex.quote(listed)}" if listed.startswith("-") else f"--classes {shlex.quote(listed)}"
         advice = f", or keep the others with {flag}" if is_sound else ""
@@ -51,21 +51,21 @@ def check_training_rows(dataset: Dataset, name: str) -> None:
 
 
 def with_cut(dataset: Dataset, name: str, seed: int, fraction: float, *, by_rows: bool = False) -> Dataset:
-    """Make a part of the training rows validation; of data that names no splits, make another part test.
+    """Make a part of the training rows validation; if the data names no splits, make another part test.
 
     Args:
-        dataset: with training rows of each class, and none of validation.
-        name: what messages call it.
-        seed: of the random draw.
+        dataset: with training rows of each class and without validation rows.
+        name: the data's name in messages.
+        seed: seed of the random draw.
         fraction: part of each class's rows that a split gets, in (0, 1).
         by_rows: True to cut row by row, as version 0.1 did.
 
     Returns:
         The same rows. Copies of an image are in one split, and so are the pictures of one person. Every class keeps a
-        training row. A class with too few pictures has none in test, or in validation.
+        training row. A class with too few pictures gets none in test or in validation.
 
     Raises:
-        InputError: if no row can be spared for validation.
+        InputError: if no training row can be moved to validation.
     """
     groups = np.arange(len(dataset)) if by_rows else row_groups(dataset)
     split, cut = _cut(dataset, groups, seed, fraction)
@@ -104,13 +104,13 @@ def with_cut(dataset: Dataset, name: str, seed: int, fraction: float, *, by_rows
 
 
 def _cut(dataset: Dataset, groups: np.ndarray, seed: int, fraction: float) -> tuple[np.ndarray, dict[str, int]]:
-    """Return the split of each row after a cut between groups, and how many rows each new split got."""
+    """Return the split of each row after a cut between groups, and the number of rows in each new split."""
     random = np.random.default_rng(seed)
     total = int(dataset.counts("train").sum())
     split, cut = dataset.split.astype(SPLIT_DTYPE), {}  # a copy
     for part in ("validation", "test") if dataset.unsplit else ("validation",):
         train = np.flatnonzero(split == "train")
-        # Test gets as many rows as validation, out of what is left.
+        # Test gets as many rows as validation, from the remaining rows.
         share = min(fraction * total / len(train), 0.5) if part == "test" else fraction
         rows = train[_draw(dataset.labels[train], groups[train], dataset.num_classes, share, random)]
         split[rows] = part
@@ -119,25 +119,25 @@ def _cut(dataset: Dataset, groups: np.ndarray, seed: int, fraction: float) -> tu
 
 
 def _say_whether_people_are_apart(dataset: Dataset) -> None:
-    """Log how many people were told apart; nothing is said of drawn faces."""
+    """Log how many people were told apart; log nothing for drawn faces."""
     if dataset.synthetic:
         return
     known = [] if dataset.subjects is None else [subject for subject in dataset.subjects if subject]
     if not known:
         hint = "; --subjects PATTERN tells people apart by the files' paths" if dataset.files is not None else ""
-        logger.info("%s: one person may stand in several splits%s", dataset.source, hint)
+        logger.info("%s: one person may be in several splits%s", dataset.source, hint)
         return
     logger.info("%s: %s people, each in one split", dataset.source, f"{len(set(known)):,}")
     if len(known) < len(dataset):
         logger.warning(
-            "%s: nothing tells the person of %s images: one person may stand in several splits",
+            "%s: the person of %s images is unknown: one person may be in several splits",
             dataset.source,
             f"{len(dataset) - len(known):,}",
         )
 
 
 def warn_of_shared_people(dataset: Dataset) -> None:
-    """Warn if one person stands in several of the splits that the source itself names."""
+    """Warn if one person is in several of the splits that the source itself names."""
     if dataset.subjects is None or dataset.unsplit:
         return
     splits_of: dict[str, set[str]] = {}
@@ -148,7 +148,7 @@ def warn_of_shared_people(dataset: Dataset) -> None:
     if shared:
         some = ", ".join(map(shown, shared[:3])) + (", ..." if len(shared) > 3 else "")
         logger.warning(
-            "%s: %s of %s people stand in several of its splits (%s): the test figures are too good for new people",
+            "%s: %s of %s people are in several of its splits (%s): the test figures are too good for new people",
             dataset.source,
             f"{len(shared):,}",
             f"{len(splits_of):,}",
@@ -157,7 +157,7 @@ def warn_of_shared_people(dataset: Dataset) -> None:
 
 
 def row_groups(dataset: Dataset) -> np.ndarray:
-    """Number the groups of rows that stay together: copies of an image, and pictures of one person: int (n,)."""
+    """Number the groups of rows that stay together, int (n,): copies of an image, and pictures of one person."""
     root = list(range(len(dataset)))
 
     def find(row: int) -> int:
@@ -186,7 +186,7 @@ def _draw(
 
     Args:
         labels: int (n,).
-        groups: int (n,); rows of one number stay together.
+        groups: int (n,); rows with the same number stay together.
         num_classes: number of classes.
         fraction: in (0, 1).
         random: the source of the draw.
@@ -230,7 +230,7 @@ def _draw(
 
 
 def limited(dataset: Dataset, limit: int, seed: int) -> np.ndarray:
-    """Row numbers of about `limit` random images of each split: classes in their proportions, at least one of each."""
+    """Row numbers of about `limit` random images of each split, in the classes' proportions, at least one per class."""
     rng = np.random.default_rng(seed)
     kept = []
     for split in SPLITS:

@@ -16,7 +16,7 @@ from fer_tf.task import EMOTIONS, IMAGE_SIZE, NUM_CLASSES, SPLITS
 
 # Images of each class in FER-2013's training split (Goodfellow et al. 2013, arXiv:1307.0414), in the order of EMOTIONS.
 _FER2013_COUNTS = np.array([3995, 436, 4097, 7215, 4830, 3171, 4965])
-_FEWEST_PER_CLASS = 4  # if the split is large enough
+_FEWEST_PER_CLASS = 4  # in a split that is large enough
 
 # Action units of each emotion and their mean intensity at full expression, after EMFACS (Ekman & Friesen 1983).
 _PROTOTYPES: dict[str, dict[int, float]] = {
@@ -29,7 +29,7 @@ _PROTOTYPES: dict[str, dict[int, float]] = {
     "neutral": {},
 }
 _ACTION_UNITS = tuple(sorted({unit for units in _PROTOTYPES.values() for unit in units}))
-_NEIGHBOURS = {  # the emotion that is blended in: people confuse the two
+_NEIGHBOURS = {  # an emotion to blend in, because people confuse the two
     "angry": "disgust",
     "disgust": "angry",
     "fear": "surprise",
@@ -39,17 +39,17 @@ _NEIGHBOURS = {  # the emotion that is blended in: people confuse the two
     "neutral": "sad",
 }
 
-_NUM_DRAWS = 160  # random numbers for each face, a few more than the drawing uses
+_NUM_DRAWS = 160  # random numbers for each face, slightly more than needed
 _CHUNK = 64  # faces drawn at a time: their float32 planes stay in the processor's cache
 _PIXEL = 2.0 / IMAGE_SIZE  # a pixel's side in face units: the frame spans [-1, 1] in both directions
-_EXAMPLES_STREAM = len(SPLITS)  # random stream of `draw_faces`; 0, 1, 2 are the splits'
+_EXAMPLES_STREAM = len(SPLITS)  # random stream of `draw_faces`; the splits use 0, 1 and 2
 
 
 def make_synthetic(num_train: int = 4000, num_validation: int = 800, num_test: int = 800, *, seed: int = 0) -> Dataset:
     """Draw a data set with FER-2013's classes, class shares and pixel strings.
 
     A face depends only on its label and on (seed, split, place in the split). A longer split begins with the same
-    persons, but their labels are drawn again.
+    persons, but with newly drawn labels.
 
     Args:
         num_train: faces of the training split, at least 7.
@@ -61,14 +61,12 @@ def make_synthetic(num_train: int = 4000, num_validation: int = 800, num_test: i
         Training, validation and test rows in this order, classes mixed; every split has every class.
 
     Raises:
-        InputError: for a number of faces or a seed out of range.
+        InputError: if a number of faces or the seed is out of range.
     """
     sizes = (num_train, num_validation, num_test)
     for name, size in zip(SPLITS, sizes, strict=True):
         if size < NUM_CLASSES and (size != 0 or name == "train"):
-            raise InputError(
-                f"{size} synthetic {name} faces: each class needs one of them; ask for at least {NUM_CLASSES}"
-            )
+            raise InputError(f"{size} synthetic {name} faces: each class needs one; ask for at least {NUM_CLASSES}")
     _check_seed(seed)
     labels, images = [], []
     for stream, size in enumerate(sizes):
@@ -99,7 +97,7 @@ def draw_faces(labels: np.ndarray, seed: int = 0) -> np.ndarray:
         uint8 (n, 48, 48), grey.
 
     Raises:
-        InputError: for a label or a seed out of range.
+        InputError: if a label or the seed is out of range.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not np.isin(labels, np.arange(NUM_CLASSES)).all():
@@ -114,7 +112,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _deal_labels(size: int, seed: int, stream: int) -> np.ndarray:
-    """int64 (size,) shuffled labels with FER-2013's shares; small classes are rounded up to a few faces."""
+    """Shuffled labels with FER-2013's shares, int64 (size,); small classes are rounded up to a few faces."""
     fewest = min(_FEWEST_PER_CLASS, size // NUM_CLASSES)
     counts = np.maximum(size * _FER2013_COUNTS // _FER2013_COUNTS.sum(), fewest)
     counts[EMOTIONS.index("happy")] += size - counts.sum()  # the largest class takes the rest after rounding
@@ -123,7 +121,7 @@ def _deal_labels(size: int, seed: int, stream: int) -> np.ndarray:
 
 
 def _to_strings(images: np.ndarray) -> np.ndarray:
-    """object (n,): each image's values in row order, separated by single blanks."""
+    """Each image's values in row order, separated by single blanks: object (n,)."""
     words = np.array([f"{value} " for value in range(256)], dtype="S4")
     strings = np.empty(len(images), object)
     for row, image in enumerate(images):
@@ -140,7 +138,7 @@ def _draw(labels: np.ndarray, seed: int, stream: int) -> np.ndarray:
 
 
 class _Chance:
-    """Random numbers of some faces; each face has its own generator, so it does not depend on the others.
+    """Random numbers for some faces; each face has its own generator and does not depend on the others.
 
     Every method returns float32 (n, 1, 1), one number per face. The order of the calls decides the drawing.
     """
@@ -177,7 +175,7 @@ class _Sketch:
     side: np.ndarray  # |x|: both halves of the face are drawn at once
     skin: np.ndarray
     hair: np.ndarray
-    units: dict[int, np.ndarray]  # intensity of each action unit, 0 to about 1
+    units: dict[int, np.ndarray]  # action unit -> intensity, 0 to about 1
 
     def paint(self, mask: np.ndarray, tone: np.ndarray | float) -> None:
         """Blend a tone into the image by the mask, 0 to 1."""
@@ -213,10 +211,10 @@ def _draw_chunk(labels: np.ndarray, chance: _Chance) -> np.ndarray:
 
 
 def _action_units(labels: np.ndarray, chance: _Chance) -> dict[int, np.ndarray]:
-    """Intensity of each action unit: of the emotion, some of a neighbour, of a face at rest, and of speech."""
+    """Intensity of each action unit, from the emotion, a similar emotion, the face at rest, and speech."""
     table = np.array([[_PROTOTYPES[name].get(unit, 0.0) for unit in _ACTION_UNITS] for name in EMOTIONS], np.float32)
     neighbour = np.array([EMOTIONS.index(_NEIGHBOURS[name]) for name in EMOTIONS])
-    intensity = 1.0 - 0.75 * chance.uniform(0, 1) ** 2  # most are clear, some hardly seen
+    intensity = 1.0 - 0.75 * chance.uniform(0, 1) ** 2  # most expressions are clear, some hardly visible
     blend = 0.5 * chance.uniform(0, 1) ** 3
     units = {}
     for column, unit in enumerate(_ACTION_UNITS):

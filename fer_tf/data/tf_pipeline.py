@@ -1,4 +1,4 @@
-"""The tf.data input pipeline of fit and evaluate: pixel strings are decoded once, and images stay uint8 in memory."""
+"""The tf.data input pipeline of fit and evaluate; it decodes pixel strings once and keeps images as uint8 in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECODE_BATCH = 256  # rows split at once: four times faster than row by row
 
 
 def decode(dataset: Dataset) -> Dataset:
-    """Decode a data set's pixel strings in one pass to uint8 images, a quarter of float32's memory."""
+    """Decode a data set's pixel strings in one pass to uint8 images, which take a quarter of float32's memory."""
     if dataset.pixels is None:
         return dataset
     strings = tf.data.Dataset.from_tensor_slices(dataset.pixels.tolist())
@@ -36,7 +36,7 @@ def _decode_rows(rows: tf.Tensor) -> tf.Tensor:
 
 
 def fit_model(model: keras.Model, image_size: int) -> keras.Model:
-    """Return the model itself: the batches are finished inputs."""
+    """Return the model unchanged: the batches are ready inputs."""
     return model
 
 
@@ -53,7 +53,7 @@ def make_train_dataset(
     Args:
         images: uint8 (n, 48, 48).
         plan: epoch number -> its plan.
-        epochs: first epoch and the one after the last.
+        epochs: the first epoch, and the epoch after the last.
         batch_size: images per batch; an epoch's last batch may be smaller.
         image_size: side of the model's input, pixels.
 
@@ -62,7 +62,7 @@ def make_train_dataset(
     """
     num_classes = plan(epochs[0]).targets.shape[1]
     faces = tf.constant(images)
-    # Python yields row numbers and parameters only; the parallel map gathers and transforms the pixels.
+    # Python yields only row numbers and parameters; the parallel map gathers and transforms the pixels.
     batches = tf.data.Dataset.from_generator(
         lambda: plan_batches(plan, *epochs, batch_size),
         output_signature=(

@@ -1,4 +1,4 @@
-"""Labels of FER+: the votes of ten people on each image of FER-2013, as a target of their own."""
+"""Labels of FER+: the votes of ten people on each image of FER-2013, a target different from FER-2013's labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from fer_tf.text import listed, percent, shown, shown_path
 logger = logging.getLogger(__name__)
 
 LABELS_AS = ("majority", "distribution")
-_UNKNOWN, _NO_FACE = "unknown", "nf"  # columns beside those of the emotions, in lower case
+_UNKNOWN, _NO_FACE = "unknown", "nf"  # the other columns, in lower case
 _CHOICES = (*EIGHT_EMOTIONS, _UNKNOWN, _NO_FACE)
 _MAX_BYTES = 64 << 20  # the published file has 1.4 MB
-_MAX_VOTES = 10_000  # of one image for one choice
-_OUTLIER = 1  # a choice with no more votes than this counts none: Barsoum et al., 2016, and their program
-_LEAST_AGREEMENT, _NUM_COMPARED = 0.4, 500  # votes in another order than the images agree with 20 % of the labels
+_MAX_VOTES = 10_000  # for one choice of one image
+_OUTLIER = 1  # ignore a choice with so few votes: Barsoum et al., 2016, and their program
+_LEAST_AGREEMENT, _NUM_COMPARED = 0.4, 500  # in a wrong order, votes agree with 20 % of the labels
 _HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 
 
@@ -34,8 +34,8 @@ class Votes:
     """The votes of a file.
 
     Attributes:
-        splits: of each row.
-        counts: int64 (n, 10), votes for the eight emotions in `EIGHT_EMOTIONS`' order, for unknown and for no face.
+        splits: split of each row.
+        counts: int64 (n, 10), votes for the eight emotions in the order of `EIGHT_EMOTIONS`, for unknown, for no face.
         source: name of the file, without its path.
         sha256: hex digest of the file.
     """
@@ -50,7 +50,7 @@ def read_votes(path: Path) -> Votes:
     """Read votes in the form of FER+ (fer2013new.csv of github.com/microsoft/FERPlus).
 
     Raises:
-        InputError: if the file cannot be read, a column is missing, or a row holds anything but votes.
+        InputError: if the file cannot be read, a column is missing, or a row is not a row of votes.
     """
     name = shown_path(path)
     if not path.is_file():
@@ -61,7 +61,7 @@ def read_votes(path: Path) -> Votes:
     try:
         rows = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{name}: no csv in UTF-8 ({error}); expected votes of FER+: {_HEADER}") from error
+        raise InputError(f"{name}: not a csv in UTF-8 ({error}); expected votes of FER+: {_HEADER}") from error
     if len(rows) < 2:
         raise InputError(f"{name}: no rows; expected votes of FER+: {_HEADER}")
     header = [emotion_of(field) or name_key(field) for field in rows[0]]
@@ -93,22 +93,22 @@ def read_votes(path: Path) -> Votes:
 
 
 def with_votes(dataset: Dataset, votes: Votes, labels_as: str, name: str) -> Dataset:
-    """Put the votes in the place of the labels.
+    """Replace the labels by the votes.
 
-    A choice with a single vote counts none. With `majority`, the label is the choice that has more than half of the
-    other votes, as in the program of FER+'s authors; rows without one, or whose majority says unknown or no face, are
+    A choice with a single vote is ignored. With `majority`, the label is the choice with more than half of the other
+    votes, as in the program of FER+'s authors; rows without a majority, or with a majority for unknown or no face, are
     left out. With `distribution`, the training target is the shares of the votes among the eight emotions, and the
-    label is the emotion with the most; rows are left out if two emotions have the most, or if unknown or no face has as
-    many.
+    label is the emotion with the most votes; rows are left out if two emotions have the most votes, or if unknown or no
+    face has as many.
 
     Args:
-        dataset: the rows of FER-2013, all of a split in the published order.
-        votes: of the same rows; splits that the data does not have may be there.
+        dataset: the rows of FER-2013, all rows of a split in the published order.
+        votes: votes on the same rows; they may include splits that the data does not have.
         labels_as: one of `LABELS_AS`.
-        name: what messages call the data.
+        name: the data's name in messages.
 
     Returns:
-        The rows that have a label, of the classes `EIGHT_EMOTIONS`. `sha256` is that of the data and the votes.
+        The rows that have a label, with the classes `EIGHT_EMOTIONS`. `sha256` covers the data and the votes.
 
     Raises:
         InputError: if the rows and the votes do not belong together.
@@ -123,7 +123,7 @@ def with_votes(dataset: Dataset, votes: Votes, labels_as: str, name: str) -> Dat
         for reason in np.unique(reasons[reasons != ""])
     }
     kept = np.flatnonzero(labels >= 0)
-    logger.info("%s: labels are those of %s (%s of its votes), not the data's own", name, votes.source, labels_as)
+    logger.info("%s: labels come from %s (%s of its votes), not from the data itself", name, votes.source, labels_as)
     say_left_out(left_out, len(kept), name, "image")
     if not len(kept):
         raise InputError(f"{name}: the votes of {votes.source} leave no row with a label; give another file")
@@ -145,51 +145,51 @@ def _matched(dataset: Dataset, votes: Votes, name: str) -> np.ndarray:
         raise InputError(f"{name}: votes of FER+ belong to the rows of fer2013.csv; give them with that file")
     if dataset.left_out:
         some = ", ".join(f"{count:,} {reason}" for reason, count in dataset.left_out.items())
-        raise InputError(f"{name}: rows are left out ({some}), and votes are matched row by row; give the whole file")
+        raise InputError(f"{name}: rows are left out ({some}), but votes are matched row by row; give the whole file")
     present = [split for split in SPLITS if dataset.has(split)]
     for split in present:
         num_rows, num_votes = int(np.sum(dataset.split == split)), int(np.sum(votes.splits == split))
         if num_rows != num_votes:
             raise InputError(
                 f"{votes.source} has votes on {num_votes:,} {split} images, {name} has {num_rows:,} rows of {split}; "
-                "give the votes on the same rows"
+                "give votes on the same rows"
             )
     counts = np.zeros((len(dataset), len(_CHOICES)), np.int64)
     for split in present:
         counts[dataset.split == split] = votes.counts[votes.splits == split]
     _check_order(dataset, counts, votes.source, name)
     if unused := sorted(set(votes.splits.tolist()) - set(present), key=SPLITS.index):
-        logger.info("%s has no rows of %s: the votes on these are not used", name, listed(unused))
+        logger.info("%s has no rows of %s: their votes are not used", name, listed(unused))
     return counts
 
 
 def _check_order(dataset: Dataset, counts: np.ndarray, source: str, name: str) -> None:
-    """Refuse votes that hardly ever agree with the labels: they are those of other images, or in another order."""
+    """Refuse votes that rarely agree with the labels: they belong to other images, or are in another order."""
     own = np.array([EIGHT_EMOTIONS.index(class_name) for class_name in dataset.class_names])[dataset.labels]
     emotions = counts[:, : len(EMOTIONS)]
     has_votes = emotions.max(axis=1) > _OUTLIER
     agreement = float(np.mean(emotions.argmax(axis=1)[has_votes] == own[has_votes])) if has_votes.any() else 0.0
     if has_votes.sum() >= _NUM_COMPARED and agreement < _LEAST_AGREEMENT:
         raise InputError(
-            f"the votes of {source} agree with {percent(agreement)} of the labels of {name}: they are not those of the "
+            f"the votes of {source} agree with {percent(agreement)} of the labels of {name}: they are not votes on the "
             "same images in the same order (FER+ agrees with about 65 %); give the file that belongs to the data"
         )
 
 
 def _majority(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the label of each row, -1 if it has none, and why it has none."""
+    """Return the label of each row, or -1, and the reason for each -1."""
     label = counts.argmax(axis=1)
     has_majority = 2 * counts.max(axis=1) > counts.sum(axis=1)
     reasons = np.select(
         [~has_majority, label == _CHOICES.index(_UNKNOWN), label == _CHOICES.index(_NO_FACE)],
-        ["without a majority of the votes", "of which the majority says unknown", "of which the majority says no face"],
+        ["without a majority of the votes", "whose majority says unknown", "whose majority says no face"],
         "",
     )
     return np.where(reasons == "", label, -1), reasons
 
 
 def _most(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the emotion with the most votes of each row, -1 if it is not alone, and why."""
+    """Return the emotion with the most votes in each row, or -1 if there is no single one, and the reason."""
     emotions, others = counts[:, : len(EIGHT_EMOTIONS)], counts[:, len(EIGHT_EMOTIONS) :]
     most = emotions.max(axis=1)
     reasons = np.select(
@@ -199,9 +199,9 @@ def _most(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             (emotions == most[:, None]).sum(axis=1) > 1,
         ],
         [
-            "of which most votes say unknown or no face",
-            "without an emotion of two votes",
-            "of which two emotions have the most votes",
+            "whose votes mostly say unknown or no face",
+            "without an emotion that has two votes",
+            "with two emotions that have the most votes",
         ],
         "",
     )

@@ -1,7 +1,7 @@
 """Readers of data sets, one module a format: `tables` (of pixels), `path_tables`, `folders`, `parquet`, `hub`, `npz`.
 
 To add a format, write a module here with a function that takes the path and its name in messages and returns a
-`Dataset`. It trusts nothing: it checks sizes before it reads (`checks`), writes nothing to disk, and raises one
+`Dataset`. The function must trust nothing: check sizes before reading (`checks`), write nothing to disk, and raise one
 `InputError` that names the file and the row. Then call it in `read` below, which tells the formats apart. `archives`
 unpacks files.
 """
@@ -30,7 +30,7 @@ from fer_tf.faces.policy import CropPolicy
 from fer_tf.install import install_hint
 from fer_tf.text import quantity, shown, shown_path
 
-_OTHER_KINDS = {  # first bytes of files that people give for a csv; letters in any case
+_OTHER_KINDS = {  # first bytes of files that people mistake for a csv; letters in any case
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive; unpack it and give the csv or the folder inside",
     b"Rar!": "a RAR archive; unpack it and give the csv or the folder inside",
     b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it and give the csv inside",
@@ -49,21 +49,21 @@ def read(
     subjects: str | None = None,
     skip_broken: bool = False,
 ) -> Dataset:
-    """Read a data set in any format; the contents of a file decide, not its name.
+    """Read a data set in any format; the file's contents decide the format, not its name.
 
     Args:
         path: a file or a folder.
-        name: what messages call it.
+        name: name to use in messages.
         faces: how the pictures of a folder or of a table of paths become crops; the other formats hold crops.
         class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
-        subjects: tells which person a picture shows, as for `load_dataset`.
-        skip_broken: True to go on without pictures and rows that cannot be read.
+        subjects: where to find the person that a picture shows, as for `load_dataset`.
+        skip_broken: True to leave out pictures and rows that cannot be read.
 
     Returns:
-        Its rows, with `sha256`.
+        The rows, with `sha256`.
 
     Raises:
-        InputError: if it is in none of the formats, or anything about it is not as expected.
+        InputError: if the format is not known, or the data is not as expected.
     """
     options: dict[str, Any] = {"class_names": class_names, "subjects": subjects, "skip_broken": skip_broken}
     if path.is_dir():
@@ -98,7 +98,7 @@ def read(
         is_tar = archives.is_tar(head)
         chunks = archives.tar_chunks(open_chunks, name) if is_tar else itertools.chain([head], chunks)
         dataset = _read_table(chunks, None if is_tar else path.parent, name, faces, options)
-    if dataset.sha256:  # of the pictures that a table names
+    if dataset.sha256:  # the digest of the pictures that a table names
         sha256 = hashlib.sha256(f"{sha256}{dataset.sha256}".encode()).hexdigest()
     return dataclasses.replace(dataset, sha256=sha256)
 
@@ -112,7 +112,7 @@ def read_object(source: Any, faces: str | CropPolicy = "auto", **options: Any) -
         options: as for `read`.
 
     Raises:
-        InputError: if it is no such object, or anything about it is not as expected.
+        InputError: if the object has another type, or the data is not as expected.
     """
     with _needs_pyarrow("a data set of Hugging Face"):
         from fer_tf.data.reading.hub import read_hub
@@ -130,14 +130,14 @@ def _needs_pyarrow(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise InputError(f"{what} is read by pyarrow: {install_hint('parquet', 'pyarrow')}") from error
+        raise InputError(f"to read {what}, install pyarrow: {install_hint('parquet', 'pyarrow')}") from error
 
 
 def _is_parquet(root: Path, found: Found, name: str) -> bool:
-    """Return True if the Parquet files of a folder are meant, False if its pictures are.
+    """Return True if the folder's Parquet files are the data set, False if its pictures are.
 
     Raises:
-        InputError: if both may be.
+        InputError: if both may be the data set.
     """
     if not arrange(found.pictures).rows:
         return True
@@ -158,7 +158,7 @@ def _is_parquet(root: Path, found: Found, name: str) -> bool:
 def _read_table(
     chunks: Iterator[bytes], root: Path | None, name: str, faces: str | CropPolicy, options: dict[str, Any]
 ) -> Dataset:
-    """Read a table of pixels, or of paths that start at the folder `root`; None inside an archive."""
+    """Read a table of pixels or of paths; relative paths start at `root`, which is None inside an archive."""
     table = Table(chunks, name)
     if table.columns.path is None:
         return read_pixel_table(table, name, **options)
@@ -168,7 +168,7 @@ def _read_table(
 
 
 def _unpacked(path: Path, name: str, start: bytes) -> Callable[[], Iterator[bytes]]:
-    """Return a function that begins with the unpacked bytes of a file, told by its first bytes."""
+    """Return a function that yields the unpacked bytes of a file; the first bytes tell how it is packed."""
     suffix = path.suffix.lower()
     if start.startswith(b"\x1f\x8b"):
         return lambda: archives.gzip_chunks(path, name)

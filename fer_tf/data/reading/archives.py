@@ -1,4 +1,4 @@
-"""Opens and unpacks files piece by piece, within bounds and never to disk."""
+"""Opens and unpacks files piece by piece, within size limits and without writing to disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_tf.data.reading.checks import check_csv_size
 from fer_tf.errors import InputError
 from fer_tf.text import shown
 
-CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # of several in a .zip the first of these is meant
+CSV_NAMES = ("fer2013.csv", "icml_face_data.csv", "train.csv")  # of several csv files, read the first of these
 _CHUNK = 1 << 20  # bytes read or unpacked at a time
 _TAR_BLOCK, _TAR_MEMBERS = 512, 100_000
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB, a crafted header may ask for 4 GiB
@@ -60,7 +60,7 @@ def bz2_chunks(path: Path, name: str) -> Iterator[bytes]:
 
 
 def xz_chunks(path: Path, name: str) -> Iterator[bytes]:
-    """The unpacked bytes of a .xz of one or several streams, under a memory bound, which `lzma.open` does not take."""
+    """The unpacked bytes of a .xz with one or more streams, with a memory limit, which `lzma.open` does not offer."""
     try:
         with open(path, "rb") as file:
             data = file.read(_CHUNK)
@@ -92,7 +92,7 @@ def open_zip(path: Path, name: str) -> zipfile.ZipFile:
 
 
 def zip_chunks(archive: zipfile.ZipFile, name: str) -> Iterator[bytes]:
-    """The unpacked bytes of the one csv in a .zip."""
+    """The unpacked bytes of the csv in a .zip."""
     members = {member.filename: member for member in archive.infolist()}
     member = members[_choose_csv(list(members), name, "zip")]
     check_csv_size(member.file_size, name)
@@ -110,16 +110,16 @@ def is_tar(start: bytes) -> bool:
 
 
 def tar_chunks(open_chunks: Callable[[], Iterator[bytes]], name: str) -> Iterator[bytes]:
-    """The bytes of the one csv in a tar, read in order and never written to disk.
+    """The bytes of the csv in a tar, read in order and never written to disk.
 
     Args:
-        open_chunks: begins anew with the unpacked bytes of the tar.
-        name: what messages call it.
+        open_chunks: returns the unpacked bytes of the tar from the beginning, at each call.
+        name: name to use in messages.
     """
     members = []
     for member, is_file, data in _tar_members(open_chunks(), name):
         if member.rpartition("/")[2].lower() == CSV_NAMES[0] and is_file:
-            yield from data  # no other is preferred to it
+            yield from data  # the first name in CSV_NAMES wins: read no further
             return
         members.append(member if is_file else "")
     chosen = _choose_csv([member for member in members if member], name, "tar")
@@ -130,9 +130,9 @@ def tar_chunks(open_chunks: Callable[[], Iterator[bytes]], name: str) -> Iterato
 
 
 def _tar_members(chunks: Iterator[bytes], name: str) -> Iterator[tuple[str, bool, Iterator[bytes]]]:
-    """Name of each member, True for a regular file, and its bytes; what is not taken of these is skipped.
+    """Name of each member, True for a regular file, and its bytes; bytes that the caller does not take are skipped.
 
-    The module `tarfile` would hold a crafted header of any length in memory.
+    The module `tarfile` would load a crafted header of any length into memory.
     """
     rest, total = b"", 0
 
@@ -151,7 +151,7 @@ def _tar_members(chunks: Iterator[bytes], name: str) -> Iterator[tuple[str, bool
 
     num_members = 0
     while any(header := b"".join(take(_TAR_BLOCK))):
-        unsigned = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])  # the checksum's own bytes count as blanks
+        unsigned = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])  # the checksum's own bytes are taken as blanks
         if _octal(header[148:156]) != unsigned or (size := _octal(header[124:136])) is None:
             raise _damaged(name, ValueError("a header of the archive is wrong"))
         prefix = header[345:500].split(b"\0")[0] if header[257:263] == b"ustar\0" else b""
@@ -169,13 +169,13 @@ def _tar_members(chunks: Iterator[bytes], name: str) -> Iterator[tuple[str, bool
 
 
 def _octal(field: bytes) -> int | None:
-    """Return a number of a tar's header; None for what is none, or is written in another way."""
+    """Return a number of a tar's header; None if it is not an octal number."""
     digits = field.strip(b" \0")
     return int(digits, 8) if digits and not digits.strip(b"01234567") else None
 
 
 def _check_member(member: zipfile.ZipInfo, name: str) -> None:
-    """Refuse what a sound archive of data never holds, although no member is ever written to disk."""
+    """Refuse members that no sound archive of data holds, although no member is ever written to disk."""
     _check_name(member.filename, name)
     if member.flag_bits & 1:
         raise InputError(f"{name}: encrypted; unpack it with its password and give the csv")
@@ -190,7 +190,7 @@ def _check_name(member: str, name: str) -> None:
 
 
 def _choose_csv(members: Sequence[str], name: str, kind: str) -> str:
-    """Return the csv that is meant: the only one, or that of the first of `CSV_NAMES`."""
+    """Return the csv to read: the only one, or else the one that comes first in `CSV_NAMES`."""
     # macOS adds members that begin with a dot
     visible = [member for member in members if not PurePosixPath(member).name.startswith(".")]
     found = [member for member in visible if member.lower().endswith(".csv")]

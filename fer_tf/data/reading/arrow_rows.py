@@ -1,4 +1,4 @@
-"""Rows with encoded pictures in Arrow's form -> a data set: what Parquet files and objects of `datasets` share."""
+"""Arrow rows with encoded pictures -> a data set; shared by Parquet files and objects of `datasets`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
 
-_TEXT_BYTES = 4000  # of a label, a path, ...; what is longer is cut off
-_PICTURES = ("image", "img", "picture", "photo", "face", "pixels")  # of several columns the first of these is meant
+_TEXT_BYTES = 4000  # longer labels, paths and so on are cut off
+_PICTURES = ("image", "img", "picture", "photo", "face", "pixels")  # of several columns, read the first of these
 _EXPECTED = (
     "expected a column of pictures (a struct of bytes and path, or the bytes of picture files) and one of labels"
 )
@@ -44,10 +44,10 @@ class Piece(Protocol):
     """Rows of one schema: a Parquet file, or a split of a `datasets.DatasetDict`.
 
     Attributes:
-        name: as messages and the names of its rows show it.
-        split: the split that its name tells, or None.
-        schema: of its columns, with Hugging Face's metadata.
-        num_rows: number of rows that it claims to have.
+        name: the piece's name in messages and in the names of its rows.
+        split: the split in the piece's name, or None.
+        schema: the columns' schema, with Hugging Face's metadata.
+        num_rows: the claimed number of rows.
     """
 
     name: str
@@ -59,15 +59,15 @@ class Piece(Protocol):
         """Yield all values of a column, or of a struct's part `column.part`."""
 
     def pictures(self, column: str, start: int) -> Iterator[pa.Array]:
-        """Yield the same from a row on, a few at a time."""
+        """Yield the values from a row on, a few at a time."""
 
     def part_end(self, row: int) -> int:
-        """Return the row after the last that is lost if this one cannot be unpacked."""
+        """Return the first row that can still be read if this one cannot be unpacked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Roles:
-    """Columns by what they hold; `pictures`, `path` may be parts of a struct."""
+    """Columns by their content; `pictures` and `path` may be parts of a struct."""
 
     pictures: str
     path: str | None
@@ -88,21 +88,21 @@ def read_pieces(
     skip_broken: bool = False,
     follow_paths: bool = False,
 ) -> Dataset:
-    """Read the pictures of all rows, each made a 48x48 grey crop.
+    """Read the pictures of all rows as 48x48 grey crops.
 
     Args:
-        pieces: with the same kinds of columns, in order.
-        name: what messages call the data set.
+        pieces: pieces with the same kinds of columns, in order.
+        name: name of the data set in messages.
         faces: as for `folders.read_folder`.
-        class_names: names of labels that are only numbers, as for `names.names_of_numbers`; numbers that the schema
-            names (`ClassLabel`) need none.
-        subjects: name of the column that tells the person, or a regular expression that finds it in a picture's path.
+        class_names: names for labels that are only numbers, as for `names.names_of_numbers`; not needed if the schema
+            names the numbers (`ClassLabel`).
+        subjects: name of the column of people, or a regular expression that finds the person in a picture's path.
         skip_broken: True to leave out rows that cannot be read.
         follow_paths: True to open the file that a row names in place of a picture.
 
     Returns:
-        The crops. A row is named by its piece and its number in it, counted from 0. Rows with a label of -1, which the
-        Hub uses for "none", are left out.
+        The crops. A row's name is its piece and its number in the piece, from 0. Rows with the label -1, the Hub's sign
+        for "none", are left out.
 
     Raises:
         InputError: if a row cannot be read, or anything else is not as expected.
@@ -119,11 +119,11 @@ def read_pieces(
         if found.broken:
             raise InputError(broken_text(found.broken, name, len(found.broken), unit="row", can_skip=False))
         unlabelled = f" with a label; {len(found.unlabelled):,} have -1, which means none" if found.unlabelled else ""
-        raise InputError(f"{name}: no rows{unlabelled}; give a file that has some")
+        raise InputError(f"{name}: no rows{unlabelled}; give a file that has rows")
     if subjects is not None and not any(found.people):
         columns = ", ".join(map(shown, pieces[0].schema.names[:10]))
         raise InputError(
-            f"{name}: --subjects {shown(subjects)} is no column and is found in no path; expected one of {columns}, "
+            f"{name}: --subjects {shown(subjects)} names no column and matches no path; expected one of {columns}, "
             "or a regular expression whose first group is the person"
         )
     names, class_of = name_classes(found.rows, class_names, name)
@@ -150,7 +150,7 @@ def read_pieces(
     dataset = assemble(
         found.rows, crops, left_out, found.people, class_of, names, name, unsplit=not found.names_splits, unit="row"
     )
-    # The digest of the crops covers names and pictures; labels and splits stand in other columns.
+    # The digest of the crops covers names and pictures, but not labels and splits, which are in other columns.
     digest = hashlib.sha256(crops.sha256.encode())
     for row in found.rows:
         digest.update("\0".join(row).encode("utf-8", "backslashreplace") + b"\n")
@@ -163,8 +163,8 @@ class _Rows:
     def __init__(self, subjects: str | None) -> None:
         self.rows: list[Row] = []
         self.people: list[str] = []
-        self.places: list[tuple[int, int]] = []  # piece and row of it
-        self.files: list[str] = []  # the path beside a picture, as the data has it
+        self.places: list[tuple[int, int]] = []  # piece, and row in the piece
+        self.files: list[str] = []  # the path beside each picture, unchanged
         self.broken: dict[str, str] = {}
         self.left_out: dict[str, list[str]] = {}
         self.unknown: list[str] = []  # reasons of rows whose split is unknown
@@ -203,7 +203,7 @@ class _Rows:
         self._num_pieces += 1
 
     def _splits(self, piece: Piece, roles: _Roles, where: str) -> list[str | None]:
-        """The split of each row as it is spelt: of a column that names splits, else that of the piece."""
+        """The split of each row as the data spells it: from a column that names splits, else from the piece."""
         if roles.split is not None:
             splits = _texts(piece, roles.split)
             if roles.split_names is not None:
@@ -220,7 +220,7 @@ class _Rows:
 
 
 class _Pictures:
-    """Returns the encoded picture of a row; fast where rows are asked for in their order."""
+    """Returns the encoded picture of a row; fast if rows are requested in order."""
 
     def __init__(self, pieces: Sequence[Piece], roles: Sequence[_Roles], found: _Rows, follow_paths: bool) -> None:
         self._pieces = pieces
@@ -251,7 +251,7 @@ class _Pictures:
     def _go_to(self, piece: int, row: int) -> None:
         if (reason := self._broken.get((piece, row))) is not None:
             raise InputError(reason)
-        end = self._start + len(self._batch)  # the batches that follow begin here
+        end = self._start + len(self._batch)  # the next batch begins here
         ahead = piece == self._piece and end <= row < self._pieces[piece].part_end(max(end - 1, 0))
         try:
             if not ahead and not (piece == self._piece and row == end):
@@ -267,7 +267,7 @@ class _Pictures:
         except InputError as error:
             self._piece = -1
             lost = range(row, self._pieces[piece].part_end(row))
-            self._broken.update({(piece, other): str(error) for other in lost})  # each is told without another try
+            self._broken.update({(piece, other): str(error) for other in lost})  # reported without another attempt
             raise
 
     def _from_file(self, place: int) -> bytes:
@@ -285,11 +285,11 @@ class _Pictures:
 
 
 def _find_roles(schema: pa.Schema, subjects: str | None, where: str) -> _Roles:
-    """Tell what each column holds by Hugging Face's metadata, by its type and by its name."""
+    """Find out what each column holds, from Hugging Face's metadata, its type and its name."""
     seen = ", ".join(f"{shown(field.name)} ({str(field.type)[:40]})" for field in list(schema)[:10]) or "nothing"
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
-        raise InputError(f"{where}: the column {shown(twice[0])} stands twice; remove one")
+        raise InputError(f"{where}: the column {shown(twice[0])} is there twice; remove one")
     features = _features(schema)
     pictures = [
         field.name
@@ -323,7 +323,7 @@ def _find_roles(schema: pa.Schema, subjects: str | None, where: str) -> _Roles:
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Mapping[str, Any]]:
-    """Return what Hugging Face's metadata says of each column; nothing where it is absent or no such metadata."""
+    """Return Hugging Face's metadata of each column; empty if there is none or it has another form."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -341,7 +341,7 @@ def _class_label(feature: Mapping[str, Any], where: str) -> tuple[str, ...] | No
     if isinstance(names, dict) and set(names) == set(map(str, range(len(names)))):
         names = [names[str(number)] for number in range(len(names))]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > MAX_CLASSES:
-        raise InputError(f"{where}: its class names are no list of at most {MAX_CLASSES} names; mend the metadata")
+        raise InputError(f"{where}: its class names are not a list of at most {MAX_CLASSES} names; mend the metadata")
     return tuple(names) or None
 
 
@@ -354,7 +354,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _part(kind: pa.StructType, name: str) -> bool:
-    """Return True if a struct has this part, and it is bytes or text."""
+    """Return True if a struct has this part and the part is bytes or text."""
     index = kind.get_field_index(name)
     return index >= 0 and (_is_binary(kind.field(index).type) or (name == "path" and _is_text(kind.field(index).type)))
 
@@ -370,13 +370,13 @@ def _is_small(kind: pa.DataType) -> bool:
 
 
 def part_of(array: pa.StructArray, part: str) -> pa.Array:
-    """Return a part of structs; it is null where the struct is."""
+    """Return a part of structs; it is null for a null struct."""
     index = array.type.get_field_index(part)
     return array.flatten()[index] if array.null_count else array.field(index)
 
 
 def _texts(piece: Piece, column: str) -> list[str | None]:
-    """Return the values of a small column as text, None where there is none."""
+    """Return the values of a small column as text; None for a missing value."""
     return list(itertools.chain.from_iterable(map(_texts_of, piece.values(column))))
 
 
@@ -386,7 +386,7 @@ def _texts_of(array: pa.Array) -> list[str | None]:
         return [None if index is None else values[index] for index in array.indices.to_pylist()]
     if not (_is_text(array.type) or _is_binary(array.type)):
         return [None if value is None or value != value else str(value) for value in array.to_pylist()]
-    cut = pc.binary_slice(array.cast(pa.large_binary()), 0, _TEXT_BYTES)  # nothing says that it is UTF-8
+    cut = pc.binary_slice(array.cast(pa.large_binary()), 0, _TEXT_BYTES)  # it may not be UTF-8
     return [None if value is None else value.decode("utf-8", "replace") for value in cut.to_pylist()]
 
 
@@ -395,7 +395,7 @@ def _label(text: str | None, names: Sequence[str] | None) -> str | None:
 
     Args:
         text: the value of the column.
-        names: of a ClassLabel, by number.
+        names: the names of a ClassLabel, by number.
     """
     if names is not None and text is not None:
         number = label_of(text)

@@ -1,4 +1,4 @@
-"""Rows with crops -> a data set: what folders and tables of paths have in common."""
+"""Rows with crops -> a data set; shared by folders, tables of paths and Arrow rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fer_tf.text import quantity
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[str, str, str]  # path of a picture, its split, and its class as the source spells it
+Row = tuple[str, str, str]  # path, split, and class as the source spells it
 
 
 def name_classes(
@@ -28,19 +28,19 @@ def name_classes(
 
     Args:
         rows: all pictures.
-        class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
-        name: what messages call the data set.
+        class_names: names for classes that are only numbers, as for `names.names_of_numbers`.
+        name: name of the data set in messages.
 
     Raises:
-        InputError: if numbers are not named, or there are too few classes, too many or odd ones.
+        InputError: if numbers have no names, there are too few or too many classes, or a class has an odd name.
     """
-    by_split = sorted(rows, key=lambda row: SPLITS.index(row[1]))  # the spelling in train stays
+    by_split = sorted(rows, key=lambda row: SPLITS.index(row[1]))  # the spelling in train wins
     spellings = list(dict.fromkeys(spelling for _, _, spelling in by_split))
     numbers = [spelling for spelling in spellings if is_number(spelling)]
     if len(numbers) == len(spellings) == 1:
-        check_class_names(numbers, name)  # another name for it would not help
+        check_class_names(numbers, name)  # new names would not help if the number of classes is wrong
     if class_names is not None and not numbers:
-        logger.info("%s: no class is only a number, so --class-names changes nothing", name)
+        logger.info("%s: no class is a number alone, so --class-names changes nothing", name)
     name_of = names_of_numbers(numbers, class_names, name) if numbers else {}
     merged, class_of = merge_names(name_of.get(spelling, spelling) for spelling in spellings)
     check_class_names(merged, name)
@@ -68,14 +68,14 @@ def assemble(
 
     Args:
         rows: all pictures.
-        crops: theirs.
-        left_out: reason -> names of what is not among them for other reasons than that no face is found.
+        crops: the crops of these pictures.
+        left_out: reason -> names of files or rows that were left out for other reasons than a missing face.
         people: the person of each row, or "".
         class_of: the class of each spelling.
-        class_names: all classes; those of which nothing is left are dropped.
-        name: what messages call the data set.
-        unsplit: True if the source says nothing of splits.
-        unit: what is counted.
+        class_names: all classes; classes without a remaining picture are dropped.
+        name: name of the data set in messages.
+        unsplit: True if the source has no splits.
+        unit: the word for one item in messages, such as "picture".
 
     Raises:
         InputError: if no picture can be read, most show no face, or fewer than two classes are left.
@@ -98,7 +98,7 @@ def assemble(
         labels=np.array([class_names.index(label) for label in labels], np.int64),
         split=np.array([rows[place][1] for place in kept], SPLIT_DTYPE),
         class_names=class_names,
-        images=crops.images if len(kept) == len(rows) else crops.images[crops.found],  # no copy where it can be spared
+        images=crops.images if len(kept) == len(rows) else crops.images[crops.found],  # avoid a copy if possible
         sha256=crops.sha256,
         originals=crops.originals,
         crop={**crops.policy.to_dict(), "num_without_face": len(faceless)},

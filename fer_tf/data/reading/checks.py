@@ -8,8 +8,8 @@ from fer_tf.errors import InputError
 from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import shown
 
-MAX_ROWS = 500_000  # 14 times FER-2013; decoded 1.15 GB
-MAX_CSV_BYTES = 8 << 30  # unpacked; FER-2013 has 0.3 GB, the same in 224x224 pixels 6.5 GB
+MAX_ROWS = 500_000  # 14 times FER-2013; 1.15 GB when decoded
+MAX_CSV_BYTES = 8 << 30  # unpacked; FER-2013 has 0.3 GB, and would have 6.5 GB at 224x224 pixels
 MAX_CLASSES = 1000
 MAX_CLASS_NAME = 100  # characters
 NUM_PIXELS = IMAGE_SIZE * IMAGE_SIZE
@@ -26,7 +26,7 @@ def check_class_names(names: Sequence[str], where: str) -> None:
                 f"{where}: class name {shown(name)}; expected 1 to {MAX_CLASS_NAME} printable characters: rename it"
             )
         if names.count(name) > 1:
-            raise InputError(f"{where}: class {shown(name)} stands twice; expected different names")
+            raise InputError(f"{where}: class {shown(name)} is there twice; expected different names")
 
 
 def check_csv_size(size: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Columns of a table by their names, or by what the first row holds: labels, pixels or paths, splits, people."""
+"""Finds a table's columns of labels, pixels or paths, splits and people, by their names or by the first row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fer_tf.errors import InputError
 from fer_tf.faces.kinds import PICTURE_SUFFIXES
 from fer_tf.text import listed, shown
 
-# Names of columns in the order in which they are preferred; case, blanks, `_`, `-` and `.` make no difference.
+# Names of columns, the preferred ones first; case, blanks, `_`, `-` and `.` make no difference.
 _LABELS = (
     "emotion", "label", "class", "emotionlabel", "emotionname", "labelname", "classname", "emotionclass", "expression",
     "facialexpression", "target", "category", "emotions", "labels", "classes", "y",
@@ -23,7 +23,7 @@ _PATHS = (
     "imagefile", "imagename", "imgname", "subdirectoryfilepath", "pth", "picture", "photo", "paths", "files",
     "filenames", "imageid",
 )  # fmt: skip
-_EITHER = ("image", "img", "images", "data")  # pixels or paths: the first row tells
+_EITHER = ("image", "img", "images", "data")  # pixels or paths: the first row decides
 _SPLITS = ("usage", "split", "subset", "partition", "datasplit", "set", "dataset")
 _SUBJECTS = (
     "subject",
@@ -42,16 +42,16 @@ _EXPECTED = "expected emotion,pixels,Usage or path,label, separated by commas, s
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Where a table has what.
+    """The columns of a table, counted from 0.
 
     Attributes:
-        names: of all columns; empty where the table has no header row.
+        names: names of all columns; empty if the table has no header row.
         num: number of columns.
-        label: place of the labels.
-        pixels: place of the column of pixel lists, or places of columns of one pixel each; empty for a table of paths.
-        path: place of the paths of pictures; None for a table of pixels.
-        split: place of the splits' names.
-        subject: place of the people.
+        label: column of the labels.
+        pixels: column of pixel lists, or the columns of one pixel each; empty for a table of paths.
+        path: column of the paths of pictures; None for a table of pixels.
+        split: column of the splits' names.
+        subject: column of the people.
     """
 
     names: tuple[str, ...]
@@ -63,12 +63,12 @@ class Columns:
     subject: int | None = None
 
     def named(self, name: str) -> int | None:
-        """Return the place of the column of this name, or None."""
+        """Return the column with this name, or None."""
         keys = list(map(_key, self.names))
         return keys.index(_key(name)) if _key(name) in keys else None
 
     def text(self) -> str:
-        """Say which column is read as what: `column 1 as emotion, column 2 as pixels`."""
+        """Describe how the columns are read: `column 1 as emotion, column 2 as pixels`."""
         places = {"the label": self.label, "the split": self.split, "the person": self.subject, "the path": self.path}
         if self.pixels:
             places["the pixels"] = self.pixels[0]
@@ -77,15 +77,15 @@ class Columns:
 
 
 def find_columns(header: Sequence[bytes], first: Sequence[bytes], name: str) -> Columns:
-    """Tell the columns by the header row.
+    """Find the columns by the header row.
 
     Args:
         header: fields of row 1.
-        first: fields of the first row after it; empty if there is none.
-        name: what messages call the table.
+        first: fields of row 2; empty if there is none.
+        name: name of the table in messages.
 
     Raises:
-        InputError: if a column is missing or stands twice.
+        InputError: if a column is missing or is there twice.
     """
     names = tuple(field.decode("utf-8", "replace").strip() for field in header)
     keys = list(map(_key, names))
@@ -126,22 +126,22 @@ def find_columns(header: Sequence[bytes], first: Sequence[bytes], name: str) -> 
 
 
 def usual_column(names: Sequence[str], role: str) -> str | None:
-    """Return the column that by its name holds the `label`, the `split` or the `subject`, or None."""
+    """Return the column whose name means the `label`, the `split` or the `subject`, or None."""
     key_of = {_key(name): name for name in reversed(names)}
     synonyms = {"label": _LABELS, "split": _SPLITS, "subject": _SUBJECTS}[role]
     return next((key_of[synonym] for synonym in synonyms if synonym in key_of), None)
 
 
 def is_data(fields: Sequence[bytes]) -> bool:
-    """Return True for a row of data where the header should be: it holds pixels or the path of a picture."""
+    """Return True if the first row is data and not a header: it holds pixels or the path of a picture."""
     return any(map(looks_like_pixels, fields)) or any(map(_is_picture, fields)) or _is_one_pixel_a_column(fields)
 
 
 def guess_columns(fields: Sequence[bytes], name: str) -> Columns:
-    """Tell the columns of a table without a header row by its first row.
+    """Find the columns of a table without a header row, by its first row.
 
     Raises:
-        InputError: if more than one column may hold the labels, or none.
+        InputError: if no column may hold the labels, or more than one may.
     """
     advice = "add a first row that names the columns, such as emotion,pixels,Usage or path,label"
     pixels = [place for place, field in enumerate(fields) if looks_like_pixels(field)]
@@ -154,7 +154,7 @@ def guess_columns(fields: Sequence[bytes], name: str) -> Columns:
     rest = [place for place in texts if place not in splits[:1]]
     labels = [place for place in rest if label_of(texts[place]) is not None]
     if paths and not pixels and not labels and len(rest) == 1:
-        labels = rest  # of the table's own classes
+        labels = rest  # labels are the table's own classes
     if len(labels) != 1 or len(splits) > 1:
         seen = f"{len(labels)} columns that may be the label" if labels else "no column that looks like a label"
         raise InputError(f"{name}: no header row, and {seen}; {advice}")

@@ -1,4 +1,4 @@
-"""Makes 48x48 crops of a data set's pictures: one policy for all, broken ones told apart, crops kept for next time."""
+"""Makes 48x48 crops of a data set's pictures with one policy, sets broken ones apart, and keeps the crops on disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fer_tf.text import shown, shown_path
 
 logger = logging.getLogger(__name__)
 
-_OPENED_AS = 3  # changes when pictures are opened in another way, so that crops kept from before are made anew
+_OPENED_AS = 3  # raise this if pictures are opened in another way, so that kept crops are made anew
 _PROGRESS_SECONDS = 5.0  # between two lines of the log
 
 ReadPicture = Callable[[int], bytes]  # the file of a row; raises InputError or OSError if it cannot be read
@@ -41,9 +41,9 @@ class Crops:
 
     Attributes:
         images: uint8 (n, 48, 48); zeros where there is no crop.
-        found: bool (n,), False where the picture is broken or no face was found in it.
+        found: bool (n,), False if the picture is broken or shows no face.
         originals: number of pictures by size and colour.
-        broken: row -> why its picture cannot be read.
+        broken: row -> why the picture cannot be read.
         policy: how the pictures became crops.
         sha256: digest of the names and bytes of all files that can be read.
     """
@@ -57,23 +57,23 @@ class Crops:
 
     @property
     def is_sound(self) -> np.ndarray:
-        """Bool (n,), False where the picture is broken."""
+        """Bool (n,), False if the picture is broken."""
         return np.array([row not in self.broken for row in range(len(self.images))], bool)
 
 
 def crop_pictures(names: Sequence[str], read: ReadPicture, faces: str | CropPolicy, name: str) -> Crops:
-    """Open and crop the pictures of a data set, or take the crops that an earlier call kept.
+    """Open and crop the pictures of a data set, or load the crops that an earlier call kept.
 
     Args:
-        names: of the pictures, as messages show them and as the digest counts them.
+        names: names of the pictures, for messages and for the digest.
         read: returns the file of a row.
-        faces: `auto`, `detect`, `whole`, or a policy that was recorded.
-        name: what messages call the data set.
+        faces: `auto`, `detect`, `whole`, or a recorded policy.
+        name: name of the data set in messages.
     """
     policy = faces if isinstance(faces, CropPolicy) else decide(faces, _sample(names, read) if faces == "auto" else [])
     if policy.faces != "detect":
         return _crop(names, read, policy, name)
-    logger.info("%s: faces are looked for in each picture (%s)", name, policy.reason)
+    logger.info("%s: looking for faces in each picture (%s)", name, policy.reason)
     digest = hashlib.sha256()
     unreadable: dict[int, str] = {}
     for row, data in _files(names, read, unreadable):
@@ -81,11 +81,11 @@ def crop_pictures(names: Sequence[str], read: ReadPicture, faces: str | CropPoli
     key = f"{digest.hexdigest()}{_OPENED_AS}{sorted(unreadable)}{sorted(policy.to_dict().items())}"
     cache = cached_crops(hashlib.sha256(key.encode()).hexdigest())
     if kept := _kept(cache, len(names), unreadable, policy, digest.hexdigest()):
-        logger.info("%s: crops of an earlier call, from %s", name, cache)
+        logger.info("%s: using the crops of an earlier call, from %s", name, cache)
         return kept
     crops = _crop(names, read, policy, name)
-    if crops.sha256 == digest.hexdigest():  # else the files are changing meanwhile
-        with contextlib.suppress(InputError), atomic_path(cache) as temporary:  # a full disk costs the next call time
+    if crops.sha256 == digest.hexdigest():  # otherwise the files changed meanwhile
+        with contextlib.suppress(InputError), atomic_path(cache) as temporary:  # a full disk: crop again next time
             texts = {"originals": crops.originals, "broken": crops.broken}
             np.savez_compressed(
                 temporary,
@@ -97,7 +97,7 @@ def crop_pictures(names: Sequence[str], read: ReadPicture, faces: str | CropPoli
 
 
 def check_found(crops: Crops, names: Sequence[str], name: str) -> None:
-    """Refuse a set of which most pictures that can be read show no face."""
+    """Refuse a data set if most of its readable pictures show no face."""
     is_sound = crops.is_sound
     without = [names[row] for row in np.flatnonzero(is_sound & ~crops.found).tolist()]
     if len(without) > is_sound.sum() / 2:
@@ -113,8 +113,8 @@ def read_file(path: Path) -> bytes:
     """Return the bytes of a picture's file.
 
     Raises:
-        InputError: if it is too large.
-        OSError: if it cannot be read.
+        InputError: if the file is too large.
+        OSError: if the file cannot be read.
     """
     if path.stat().st_size > MAX_IMAGE_BYTES:
         raise InputError(f"larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
@@ -122,7 +122,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _crop(names: Sequence[str], read: ReadPicture, policy: CropPolicy, name: str) -> Crops:
-    """Crop each picture; every file is read once."""
+    """Crop each picture; read every file once."""
     images = np.zeros((len(names), IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     found = np.zeros(len(names), bool)
     originals: Counter[str] = Counter()
@@ -153,7 +153,7 @@ def _crop(names: Sequence[str], read: ReadPicture, policy: CropPolicy, name: str
 
 
 def _files(names: Sequence[str], read: ReadPicture, broken: dict[int, str]) -> Iterator[tuple[int, bytes]]:
-    """Each row whose file can be read, and the file; the others get a reason in `broken`."""
+    """Each row whose file can be read, with the file; the other rows get a reason in `broken`."""
     for row, name in enumerate(names):
         try:
             data = read(row)
@@ -168,7 +168,7 @@ def _count(digest: hashlib._Hash, name: str, data: bytes) -> None:
 
 
 def _sample(names: Sequence[str], read: ReadPicture) -> list[Image.Image]:
-    """Pictures spread evenly over the rows; broken ones are left out."""
+    """Pictures from evenly spaced rows, without the broken ones."""
     pictures = []
     for row in np.linspace(0, len(names) - 1, min(NUM_SAMPLED, len(names)), dtype=int).tolist():
         with contextlib.suppress(InputError, OSError):
@@ -177,7 +177,7 @@ def _sample(names: Sequence[str], read: ReadPicture) -> list[Image.Image]:
 
 
 def _kept(cache: Path, num_pictures: int, unreadable: dict[int, str], policy: CropPolicy, sha256: str) -> Crops | None:
-    """Return the crops that an earlier call kept, if they are there and whole."""
+    """Return the crops that an earlier call kept, if they exist and are complete."""
     if not cache.is_file():
         return None
     with contextlib.suppress(ValueError, KeyError, OSError, zipfile.BadZipFile), np.load(cache) as arrays:
@@ -189,7 +189,7 @@ def _kept(cache: Path, num_pictures: int, unreadable: dict[int, str], policy: Cr
 
 
 def _reason(error: InputError | OSError, name: str) -> str:
-    """What is wrong with a file, without its name."""
+    """Say what is wrong with a file, without its name."""
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error}); make it readable, or remove it"
     return str(error).removeprefix(f"{shown_path(name)}: ")

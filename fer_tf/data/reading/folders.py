@@ -1,4 +1,4 @@
-"""Folders of pictures: splits and classes by the names of the folders."""
+"""Folders of pictures: the names of the folders give splits and classes."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def read_folder(
     subjects: str | None = None,
     skip_broken: bool = False,
 ) -> Dataset:
-    """Read the pictures below a folder, each made a 48x48 grey crop; their contents say what is one.
+    """Read the pictures below a folder as 48x48 grey crops; a file's contents decide if it is a picture.
 
     Args:
-        root: a folder with a folder for each split and in it one for each class, or with class folders alone.
-        found: what `tree.walk` found in it.
-        name: what messages call it.
-        faces: how pictures become crops: `auto`, `detect`, `whole`, or a policy that was recorded.
-        class_names: names of classes that are only numbers, as for `names.names_of_numbers`.
+        root: a folder of split folders with class folders in them, or of class folders alone.
+        found: the result of `tree.walk` for the folder.
+        name: name of the data set in messages.
+        faces: how pictures become crops: `auto`, `detect`, `whole`, or a recorded policy.
+        class_names: names for classes that are only numbers, as for `names.names_of_numbers`.
         subjects: a regular expression that finds the person in a picture's path.
         skip_broken: True to leave out files that cannot be read.
 
     Returns:
-        The crops. `left_out` counts what was not read by reason; pictures in which no face is found are left out.
+        The crops. `left_out` counts the files that were not read, by reason, and the pictures without a face.
 
     Raises:
         InputError: if a picture cannot be read, most pictures show no face, or anything else is not as expected.
@@ -75,13 +75,13 @@ def read_folder(
     people = [subject_of(relative) for relative in paths]
     if subjects is not None and not any(people):
         raise InputError(
-            f"{name}: --subjects {shown(subjects)} is found in no path, such as {shown(paths[0])}; expected a "
+            f"{name}: --subjects {shown(subjects)} matches no path, such as {shown(paths[0])}; expected a "
             "regular expression whose first group is the person"
         )
     left_out = {
         "that cannot be read": list(broken),
         **layout.left_out,
-        f"that are no pictures: {skipped_kinds([Path(other) for other in found.others])}": found.others,
+        f"that are not pictures: {skipped_kinds([Path(other) for other in found.others])}": found.others,
     }
     return assemble(rows, crops, left_out, people, class_of, names, name, unsplit=layout.unsplit)
 
@@ -91,13 +91,13 @@ def read_folder(
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What the folders of a tree mean.
+    """The splits and classes that the folders of a tree mean.
 
     Attributes:
         rows: (relative path, split, class folder) of each picture.
         split_folders: split -> names of its folders.
         left_out: reason -> relative paths of the pictures that are not read.
-        unsplit: True if no folder names a split; all rows are called train.
+        unsplit: True if no folder names a split; all rows are then called train.
     """
 
     rows: list[tuple[str, str, str]]
@@ -107,15 +107,15 @@ class Layout:
 
 
 def arrange(pictures: Sequence[Parts]) -> Layout:
-    """Tell splits and classes by the names of folders.
+    """Find splits and classes by the names of folders.
 
     Args:
-        pictures: for each picture the names of the folders down to it, and its own.
+        pictures: for each picture, the names of the folders down to it, and the file's name.
 
     Returns:
-        Each picture is in `rows` or in `left_out`, once. Folders of splits stand at the top (train/happy/1.png), or
-        below every class (happy/train/1.png), or nowhere (happy/1.png). A single folder around all of them is no
-        class, unless it is named after an emotion. Folders below a class belong to it.
+        Each picture is in `rows` or in `left_out`, once. Split folders are at the top (train/happy/1.png), or below
+        every class (happy/train/1.png), or missing (happy/1.png). A single folder around all others is not a class,
+        unless its name is an emotion. Folders below a class belong to this class.
     """
     depth = 0
     while len(tops := {parts[depth] for parts in pictures if len(parts) > depth + 1}) == 1:
@@ -172,7 +172,7 @@ def _check_splits(layout: Layout, name: str) -> None:
 
 
 def _lost_links(found: Found, class_of: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Return the split and the class of what is no regular file, as far as its folders tell."""
+    """Return the split and the class of entries that are not regular files, as far as their folders tell."""
     lost = [
         (*path.split("/"), *([""] if reason.startswith("a folder") else [])) for path, reason in found.broken.items()
     ]
@@ -192,21 +192,21 @@ def _nothing_text(layout: Layout, name: str) -> str:
 
 
 def _say_layout(found: Found, layout: Layout, class_of: Mapping[str, str], name: str) -> None:
-    """Log what the names of the folders mean where it is not plain."""
+    """Log the meaning of the folders' names if it is not obvious."""
     if merged := merged_text(class_of):
         logger.info("%s: %s", name, merged)
     with_pictures = {parts[:end] for parts in found.pictures for end in range(1, len(parts))}
     empty = ["/".join(parts) for parts in found.folders if parts not in with_pictures]
     if empty:
         some = ", ".join(shown(text) for text in empty[:NUM_NAMED]) + (", ..." if len(empty) > NUM_NAMED else "")
-        logger.info("%s: folders without pictures are no classes: %s", name, some)
+        logger.info("%s: folders without pictures are not classes: %s", name, some)
     beside = Counter(
         path.partition("/")[0] for path in layout.left_out.get("in no folder of a split", ()) if "/" in path
     )
     if beside and layout.split_folders:
         neighbours = listed([f"{shown(folder)} ({quantity(count, 'picture')})" for folder, count in beside.items()])
         logger.warning(
-            "%s: not read beside %s: %s; name a folder train, validation or test to have it read",
+            "%s: read only %s, not %s; name a folder train, validation or test to have it read",
             name,
             listed([f"{folder}/" for folders in layout.split_folders.values() for folder in folders]),
             neighbours,

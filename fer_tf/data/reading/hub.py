@@ -1,4 +1,4 @@
-"""Objects of the package `datasets`, which is not imported: a `Dataset`, or a `DatasetDict` of the splits."""
+"""Reads objects of the package `datasets` without importing it: a `Dataset`, or a `DatasetDict` of the splits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BATCH = 256  # rows at a time
 
 
 class HubDataset(Protocol):
-    """What is used of a `datasets.Dataset`."""
+    """The parts of a `datasets.Dataset` that we use."""
 
     @property
     def features(self) -> Any:
-        """Columns and what they mean."""
+        """Columns and their meaning."""
 
     def with_format(self, type: str) -> Any:
-        """Return the same rows, to be read in another form."""
+        """Return the same rows in another form."""
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -40,12 +40,12 @@ class HubPiece:
     """The rows of a `datasets.Dataset`; see `arrow_rows.Piece`."""
 
     def __init__(self, rows: HubDataset, name: str, split: str | None) -> None:
-        """Take the rows as they are: chosen, shuffled or mapped.
+        """Take the rows unchanged; they may be chosen, shuffled or mapped.
 
         Args:
             rows: a `datasets.Dataset`.
-            name: of it in the names of rows.
-            split: that its name tells.
+            name: the data set's name in the names of rows.
+            split: the split in this name, or None.
         """
         self.name, self.split = name, split
         self.schema: pa.Schema = rows.features.arrow_schema
@@ -63,12 +63,12 @@ class HubPiece:
         for first in range(start, self.num_rows, _BATCH):
             table = rows[first : min(first + _BATCH, self.num_rows)]
             for chunk in table[top].chunks:
-                # An extension type, as of arrays, has its values in its storage.
+                # An extension type, such as that of arrays, keeps its values in its storage.
                 array = getattr(chunk, "storage", chunk)
                 yield part_of(array, part) if part else array
 
     def part_end(self, row: int) -> int:
-        """Return the row after this one: rows of an object are lost one by one."""
+        """Return the row after this one: in an object, a broken row affects no other row."""
         return row + 1
 
 
@@ -90,10 +90,10 @@ def read_hub(
         skip_broken: True to leave out rows that cannot be read.
 
     Returns:
-        The crops. Files that rows name in place of pictures, as sets made of local folders do, are opened.
+        The crops. If rows name files in place of pictures, as in sets made from local folders, the files are opened.
 
     Raises:
-        InputError: if the object is no such set, a row cannot be read, or anything else is not as expected.
+        InputError: if the object has another type, a row cannot be read, or the data is not as expected.
     """
     parts = dict(source) if isinstance(source, Mapping) else {"": source}
     for rows in parts.values():
@@ -114,7 +114,7 @@ def read_hub(
 
 
 def _pieces(parts: Mapping[str, HubDataset], name: str) -> list[HubPiece]:
-    """Return the parts that are read, in the splits' order."""
+    """Return the parts to read, in the order of the splits."""
     if list(parts) == [""]:
         (rows,) = parts.values()
         return [HubPiece(rows, name, split_of(str(getattr(rows, "split", None) or "")))]
@@ -127,7 +127,7 @@ def _pieces(parts: Mapping[str, HubDataset], name: str) -> list[HubPiece]:
         num_rows = sum(len(parts[key]) for key in others)
         some = ", ".join(map(shown, others))
         logger.warning(
-            "%s: not read, as they are no splits: %s (%s); name a part train, validation or test to have it read",
+            "%s: left out, because they are not splits: %s (%s); name a part train, validation or test to have it read",
             name,
             some,
             quantity(num_rows, "row"),

@@ -1,4 +1,4 @@
-"""What is said of parts of a data set that cannot be read or are left out: one message, a count by reason, a list."""
+"""Messages about files and rows that cannot be read or are left out: one message, a count by reason, a list."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from fer_tf.text import quantity, shown, shown_path
 logger = logging.getLogger(__name__)
 
 NUM_NAMED = 10  # files or rows that a message names
-_NUM_SHOWN = 3  # files or rows that a line of the log shows for each reason
-_NUM_STRAY = 4  # rows with the same unknown split or label that may be mistakes
-_TOLD_SHARE = 0.01  # a larger part that is left out is a warning
+_NUM_SHOWN = 3  # files or rows that a log line shows for each reason
+_NUM_STRAY = 4  # so many rows with the same unknown split or label may be mistakes
+_TOLD_SHARE = 0.01  # warn if a larger part is left out
 
 
 def say_left_out(left_out: Mapping[str, Sequence[str]], num_read: int, name: str, unit: str = "file") -> None:
     """Log how many files or rows were left out for which reason; above 1 % it is a warning.
 
     Args:
-        left_out: reason -> names of what was left out.
-        num_read: number of those that were read.
-        name: what messages call the data set.
-        unit: what one of them is.
+        left_out: reason -> names of the files or rows that were left out.
+        num_read: number of files or rows that were read.
+        name: name of the data set in messages.
+        unit: "file" or another word for one of them.
     """
     if not left_out:
         return
@@ -52,16 +52,16 @@ def broken_text(
     can_skip: bool = True,
     common: str = "",
 ) -> str:
-    """Name what cannot be read: a single one with its reason; of more the first ten, and a file with all.
+    """Name the files or rows that cannot be read: up to ten in the message, and all of them in a file.
 
     Args:
-        broken: name -> reason, in the order in which they are named.
-        name: what messages call the data set.
+        broken: name -> reason, in the order of the message.
+        name: name of the data set in messages.
         total: number of files or rows, broken ones included.
-        unit: what one of them is.
-        one: what messages call a single broken one, if not by `name` and its own name.
-        can_skip: True if enough is left without them to propose it.
-        common: why so many are broken that leaving them out is no remedy, as of `unknown_name`.
+        unit: "file" or another word for one of them.
+        one: how the message names a single broken one; by `name` and its own name if empty.
+        can_skip: True to propose --skip-broken, because enough is left without them.
+        common: a common reason, as from `unknown_name`; leaving out so many would not help.
     """
     go_on = ", or leave out what cannot be read with --skip-broken" if can_skip and not common else ""
     if len(broken) == 1:
@@ -71,7 +71,7 @@ def broken_text(
     some = ", ".join(texts[:NUM_NAMED]) + (f" and {len(texts) - NUM_NAMED:,} more" if len(texts) > NUM_NAMED else "")
     whole_list = ""
     key = hashlib.sha256("\n".join([name, *texts]).encode(errors="backslashreplace")).hexdigest()
-    with contextlib.suppress(InputError, OSError):  # without it the message still says what is wrong
+    with contextlib.suppress(InputError, OSError):  # without the list, the message still says what is wrong
         path = left_out_list(key)
         write_text(path, "".join(f"{shown_path(own)}\t{reason}\n" for own, reason in broken.items()))
         whole_list = f"; all are listed in {shlex.quote(str(path))}"
@@ -82,25 +82,25 @@ def broken_text(
 def leaves_enough(
     kept: Iterable[tuple[str, object]], lost: Iterable[tuple[str, object]], *, unsplit: bool = False
 ) -> bool:
-    """Return True if every split and class of which something is lost keeps rows after the cut.
+    """Return True if every split and class that loses rows still has rows after the cut.
 
     Args:
         kept: split and class of each row that can be read.
-        lost: split and class of those that cannot.
-        unsplit: True if the source says nothing of splits.
+        lost: split and class of each row that cannot be read.
+        unsplit: True if the source has no splits.
     """
     counts = Counter(kept)
     lost = set(lost)
     has_validation = any(split == "validation" for split, _ in counts.keys() | lost)
-    needed = 1 + (not has_validation) + unsplit  # of train, from which the other splits are cut
+    needed = 1 + (not has_validation) + unsplit  # rows in train, from which the other splits are cut
     return bool(counts) and all(counts[split, own] >= (needed if split == "train" else 1) for split, own in lost)
 
 
 def unknown_name(reasons: Iterable[str], total: int) -> str:
-    """Return what is said of a split or label that is unknown in many rows: it is meant, and no damage; else "".
+    """Return the advice for a split or label that is unknown in so many rows that it is no mistake; else "".
 
     Args:
-        reasons: of the rows whose split or label is unknown.
+        reasons: the reason of each row whose split or label is unknown.
         total: number of rows.
     """
     reason, count = Counter(reasons).most_common(1)[0] if (reasons := list(reasons)) else ("", 0)

@@ -27,14 +27,14 @@ _NPY_HEADER = 16 << 10  # bytes; more than the longest .npy header that NumPy ac
 
 
 def save_npz(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Write a data set as one .npz that `load_dataset` and plain `np.load` read; the same data give the same bytes.
+    """Write a data set as one .npz for `load_dataset` and plain `np.load`; equal data give equal bytes.
 
     Args:
-        dataset: faces as images or as pixel strings; these are decoded.
-        path: the file to write; on an error it stays as it was.
+        dataset: faces as images or as pixel strings, which are decoded.
+        path: the file to write; after an error the previous file is unchanged.
 
     Raises:
-        InputError: if the file cannot be written, or the data has targets beside its labels, which it cannot hold.
+        InputError: if the file cannot be written, or the data has targets beside its labels: a .npz cannot hold them.
     """
     if dataset.targets is not None:
         raise InputError("a .npz holds labels, not distributions of votes: write it with --labels-as majority")
@@ -47,13 +47,13 @@ def save_npz(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     }
     with atomic_path(Path(path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for member, array in arrays.items():
-            # np.savez would put the time of day into the archive, so the sha256 of equal data would differ
+            # np.savez writes the time of day into the archive, so the sha256 of equal data would differ
             with archive.open(zipfile.ZipInfo(f"{member}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def read_npz(archive: zipfile.ZipFile, name: str) -> Dataset:
-    """Read images, labels, split and class_names (and synthetic, if it is there) from an opened .npz."""
+    """Read images, labels, split, class_names and, if present, synthetic from an opened .npz."""
     held = {member.filename: member for member in archive.infolist()}
     for member in NPZ_MEMBERS:
         if f"{member}.npy" not in held:
@@ -100,7 +100,7 @@ def _check_values(wrong: np.ndarray, values: np.ndarray, what: str, expected: st
 
 
 def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: int, where: str) -> np.ndarray:
-    """Read one .npy of an archive; its size is checked against the bound and its own header before memory is taken."""
+    """Read one .npy of an archive; check its size against the limit and its header before allocating memory."""
     if member.file_size > most_bytes + _NPY_HEADER:
         raise InputError(f"{where} has {member.file_size:,} bytes; expected at most {most_bytes:,}")
     try:
@@ -118,10 +118,10 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most_bytes: i
             raise ValueError(f"type {dtype} and shape {shape} do not fit {member.file_size:,} bytes")
         with archive.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-        # NumPy keeps any 32 bits as a character; Python's str raises SystemError for those that are none.
+        # NumPy accepts any 32 bits as a character; Python's str raises SystemError if they are not one.
         if dtype.kind == "U" and size and array.view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
             raise ValueError("text with characters that do not exist")
         return array
     except Exception as error:  # NumPy parses the header as Python literals and raises almost any type
         reason = " ".join(str(error).split())[:150]
-        raise InputError(f"{where} is no sound array ({reason}); write the file again with `fer-tf prepare`") from error
+        raise InputError(f"{where} is not a sound array ({reason}); write it again with `fer-tf prepare`") from error

@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"PAR1"
 _SHARD = re.compile(r"[-_.]?(\d{1,9})(?:[-_]of[-_](\d{1,9})(?:[-_.][0-9a-f]+)?)?$")  # -00000-of-00004-0a1b2c, _3
-_MAX_PAGE_BYTES = 512 << 20  # unpacked; at the Hub's 100 rows a group, photographs of 5 MB
-_BATCH_BYTES = 64 << 20  # unpacked at a time, above what two pages take
-_MAX_RATIO, _FREE_BYTES = 64, 4 << 30  # what a file may unpack to, relative to its size and beyond it
+_MAX_PAGE_BYTES = 512 << 20  # unpacked; allows photographs of 5 MB at the Hub's 100 rows a group
+_BATCH_BYTES = 64 << 20  # unpacked at a time, in addition to two pages
+_MAX_RATIO, _FREE_BYTES = 64, 4 << 30  # a file may unpack to this many times its size, plus these bytes
 _MAX_BATCH = 1024  # rows
-_BUFFER_BYTES = 1 << 20  # of a column that are read at a time
+_BUFFER_BYTES = 1 << 20  # read from a column at a time
 _ERRORS = (
     pa.ArrowException,
     OSError,
@@ -40,7 +40,7 @@ _ERRORS = (
     LookupError,
     OverflowError,
     MemoryError,
-)  # of pyarrow on crafted files
+)  # pyarrow raises these on crafted files
 
 
 def read_parquet(
@@ -57,19 +57,19 @@ def read_parquet(
 
     Args:
         root: a folder, or a file.
-        files: parts of the paths of the files below the folder; empty for a file.
-        name: what messages call it.
+        files: the path of each file below the folder, in parts; empty for a file.
+        name: name to use in messages.
         faces: as for `folders.read_folder`.
         class_names: as for `arrow_rows.read_pieces`.
         subjects: as for `arrow_rows.read_pieces`.
         skip_broken: True to leave out rows that cannot be read.
 
     Returns:
-        The crops. A column of splits decides; else the names of files and folders do (train-00000-of-00001.parquet,
-        test/0000.parquet).
+        The crops. A column of splits gives the splits, or else the names of files and folders
+        (train-00000-of-00001.parquet, test/0000.parquet).
 
     Raises:
-        InputError: if a file or a row cannot be read, two sets of files are mixed, or anything else is not as expected.
+        InputError: if a file or a row cannot be read, two sets of files are mixed, or the data is not as expected.
     """
     options: dict[str, Any] = {"class_names": class_names, "subjects": subjects, "skip_broken": skip_broken}
     if not files:
@@ -99,10 +99,10 @@ class ParquetPiece:
         """Open the file and read its footer.
 
         Args:
-            path: of the file.
-            name: of it in the names of rows.
-            split: that its name tells.
-            where: what messages call it.
+            path: the file's path.
+            name: the file's name in the names of rows.
+            split: the split in this name, or None.
+            where: name to use in messages.
         """
         self.name, self.split, self._where = name, split, where
         self._path = path
@@ -111,9 +111,9 @@ class ParquetPiece:
             start = file.read(len(MAGIC))
         if start != MAGIC:
             hint = "a pointer of Git LFS; fetch the file with git lfs pull" if start == b"vers" else "download it again"
-            raise InputError(f"{where}: no Parquet file, it begins with {shown(start)}; {hint}")
+            raise InputError(f"{where}: not a Parquet file, it begins with {shown(start)}; {hint}")
         try:
-            # No threads: they may outlive a reader that stops early.
+            # Use no threads: they may outlive a reader that stops early.
             self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
             self.schema = self._file.schema_arrow
             self._ends = list(
@@ -155,11 +155,11 @@ class ParquetPiece:
                 raise InputError(_damaged_text(error)) from error
 
     def part_end(self, row: int) -> int:
-        """Return the end of a row's group."""
+        """Return the end of the row group that holds this row."""
         return self._ends[bisect.bisect_right(self._ends, row)]
 
     def _count(self, num_bytes: int) -> None:
-        """Refuse a file that unpacks to more than any set of pictures does, over all passes."""
+        """Count unpacked bytes over all passes; refuse a file that unpacks to more than any set of pictures does."""
         self._unpacked += num_bytes
         size = self._path.stat().st_size
         if self._unpacked > _MAX_RATIO * size + _FREE_BYTES:
@@ -197,14 +197,14 @@ def _damaged_text(error: Exception) -> str:
 
 
 def _arrange(files: Sequence[Parts], name: str) -> list[tuple[Parts, str | None]]:
-    """Return the files to read with their splits, in the splits' order."""
+    """Return the files to read with their splits, in the order of the splits."""
     splits = {parts: _split_of(parts) for parts in sorted(files)}
     named = {parts: found for parts, found in splits.items() if found[0] is not None}
     others = ["/".join(parts) for parts in splits if parts not in named]
     if named and others:
         some = ", ".join(map(shown, others[:3])) + (", ..." if len(others) > 3 else "")
         logger.warning(
-            "%s: %s not read, as their names tell no split: %s; name them train, validation or test to have them read",
+            "%s: %s left out, as their names give no split: %s; name them train, validation or test to have them read",
             name,
             quantity(len(others), "Parquet file"),
             some,
@@ -231,10 +231,10 @@ def _arrange(files: Sequence[Parts], name: str) -> list[tuple[Parts, str | None]
 
 
 def _split_of(parts: Parts) -> tuple[str | None, Parts, Parts]:
-    """Tell the split of a file by its name, or by those of its folders, the innermost first.
+    """Find the split of a file in its name, or in the names of its folders, the innermost first.
 
     Returns:
-        The split or None; the folders that do not name it; and what files of one split have in common.
+        The split or None; the folders that do not name it; and a key that files of one split share.
     """
     stem = _SHARD.sub("", Path(parts[-1]).stem)
     words = {split for word in re.split(r"[^A-Za-z]+", stem) if word and (split := split_of(word))}
@@ -248,7 +248,7 @@ def _split_of(parts: Parts) -> tuple[str | None, Parts, Parts]:
 
 
 def _say_missing_shards(files: Sequence[Parts], name: str) -> None:
-    """Warn if files of a split say that there are more than are here."""
+    """Warn if the names of a split's files promise more files than are here."""
     counts = {int(match[2]) for parts in files if (match := _SHARD.search(Path(parts[-1]).stem)) and match[2]}
     if counts and max(counts) > len(files):
         logger.warning("%s: %s of %s files of this split are here", name, f"{len(files):,}", f"{max(counts):,}")

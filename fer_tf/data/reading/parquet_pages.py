@@ -1,26 +1,26 @@
-"""Sizes of the pages of a Parquet column, from the pages' own headers: what a reader will have to hold in memory."""
+"""Sizes of the pages of a Parquet column, from the pages' own headers: they tell how much memory a reader needs."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import BinaryIO
 
-_HEADER_BYTES = (1 << 10, 1 << 16, 1 << 20)  # read for one header, more if it does not end there
+_HEADER_BYTES = (1 << 10, 1 << 16, 1 << 20)  # read for one header; the next size if the header is longer
 _MAX_PAGES = 1_000_000
 _MAX_DEPTH = 8  # structs inside one another
-_DELTA_BYTE_ARRAY = 7  # each value may repeat the start of the one before
+_DELTA_BYTE_ARRAY = 7  # each value may repeat the start of the previous one
 _DICTIONARY_PAGE = 2
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
 
 
 @dataclasses.dataclass
 class PageSizes:
-    """What the pages of columns take when they are unpacked, in bytes.
+    """Unpacked sizes of the pages of columns, in bytes.
 
     Attributes:
-        largest: of any page.
-        largest_value: bound on a value that may stand in many rows although it is stored once.
-        largest_mean: of the values of a page, the largest of all pages.
+        largest: size of the largest page.
+        largest_value: upper bound on the size of a value that is stored once and may be used in many rows.
+        largest_mean: mean size of a value in a page, the largest of all pages.
     """
 
     largest: int = 0
@@ -37,15 +37,15 @@ class PageSizes:
 def page_sizes(file: BinaryIO, start: int, length: int) -> PageSizes:
     """Read the headers of a column's pages.
 
-    The footer of a file says how large its columns are, too, but nothing keeps it from being wrong.
+    The footer of a file also gives the sizes of its columns, but it may be wrong.
 
     Args:
         file: the Parquet file.
-        start: of the column's first page.
-        length: of all its pages, headers included.
+        start: position of the column's first page.
+        length: length of all pages of the column, headers included.
 
     Raises:
-        ValueError: for a header that is none, or too many pages.
+        ValueError: if a header is damaged, or there are too many pages.
     """
     sizes = PageSizes()
     at, num_pages = start, 0
@@ -97,7 +97,7 @@ def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, object], int]:
 
 
 def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
-    """Return a whole number or a struct as it is, None for anything else, and where it ends."""
+    """Return a whole number or a struct, None for any other type, and the position after it."""
     if depth > _MAX_DEPTH:
         raise ValueError("a page's header is too deep")
     if kind in (_TRUE, _FALSE):
@@ -113,7 +113,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
         length, inner, at = data[at] >> 4, data[at] & 15, at + 1
         if length == 15:
             length, at = _varint(data, at)
-        if length > len(data) - at:  # each takes a byte or more
+        if length > len(data) - at:  # each element takes a byte or more
             raise IndexError
         for _ in range(length):
             at = at + 1 if inner in (_TRUE, _FALSE) else _value(data, at, inner, depth + 1)[1]

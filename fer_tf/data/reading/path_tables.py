@@ -1,4 +1,4 @@
-"""Tables of paths and labels: one picture in each row, with its split and its person where columns tell."""
+"""Tables of paths and labels: one picture in each row, with split and person if there are columns for them."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def read_path_table(
     subjects: str | None = None,
     skip_broken: bool = False,
 ) -> Dataset:
-    """Read the pictures that a table names, each made a 48x48 grey crop, in the order of its rows.
+    """Read the pictures that a table names as 48x48 grey crops, in the order of the rows.
 
     Args:
-        table: with a column of paths.
+        table: a table with a column of paths.
         root: the table's folder, from which relative paths start.
-        name: what messages call the table.
+        name: name of the table in messages.
         faces: as for `folders.read_folder`.
-        class_names: names of labels that are only numbers, as for `names.names_of_numbers`.
-        subjects: name of the column that tells the person, or a regular expression that finds it in a path; the column
-            that is named so by itself, or the file names of CK+ and JAFFE, if None.
+        class_names: names for labels that are only numbers, as for `names.names_of_numbers`.
+        subjects: name of the column of people, or a regular expression that finds the person in a path. If None, a
+            column with a usual name is used, or the file names of CK+ and JAFFE.
         skip_broken: True to leave out rows that cannot be read.
 
     Returns:
-        The crops. Without a column of splits they are `unsplit`. `left_out` counts rows by reason.
+        The crops. Without a column of splits, the data is `unsplit`. `left_out` counts rows by reason.
 
     Raises:
         InputError: if a row or its picture cannot be read, or anything else is not as expected.
@@ -64,7 +64,7 @@ def read_path_table(
     by_column = columns.subject if subjects is None else columns.named(subjects)
     subject_of = subject_finder(subjects if by_column is None else None)
     rows: list[Row] = []
-    numbers: list[int] = []  # of the rows in the file
+    numbers: list[int] = []  # row numbers in the file
     people: list[str] = []
     broken: dict[int, str] = {}
     left_out: dict[str, list[str]] = {}
@@ -83,13 +83,13 @@ def read_path_table(
         numbers.append(number)
         people.append(subject_of(path) if by_column is None else fields[by_column].decode("utf-8", "replace").strip())
     if not rows and not broken:
-        raise InputError(f"{name}: a header and no rows; expected one row per image")
+        raise InputError(f"{name}: a header but no rows; expected one row per image")
     if not rows:
         common = unknown_name(unknown, len(broken))
         raise InputError(broken_text(_by_row(broken), name, len(broken), unit="row", can_skip=False, common=common))
     if subjects is not None and not any(people):
         raise InputError(
-            f"{name}: --subjects {shown(subjects)} is no column and is found in no path, such as {shown(rows[0][0])}; "
+            f"{name}: --subjects {shown(subjects)} names no column and matches no path, such as {shown(rows[0][0])}; "
             f"expected one of {', '.join(map(shown, columns.names[:10])) or 'its columns'}, or a regular expression"
         )
     names, class_of = name_classes(rows, class_names, name)
@@ -123,7 +123,7 @@ def read_path_table(
 
 
 def _row(fields: Fields | BrokenRow, table: Table) -> Row:
-    """Return path, split and label of a row as the table spells them."""
+    """Return path, split and label of a row, in the table's spelling."""
     if isinstance(fields, BrokenRow):
         raise fields
     columns = table.columns
@@ -132,7 +132,7 @@ def _row(fields: Fields | BrokenRow, table: Table) -> Row:
         path = fields[columns.path].decode().strip()
         text = plain_name(fields[columns.label].decode())
     except UnicodeDecodeError as error:
-        raise BrokenRow("that are no csv", f"no UTF-8 ({error}); save the table as UTF-8") from error
+        raise BrokenRow("that are not csv", f"not UTF-8 ({error}); save the table as UTF-8") from error
     if "://" in path:
         raise BrokenRow("without a file", f"{shown(path)} is an address; download the picture and give its path")
     if not path or "\0" in path:
@@ -163,7 +163,7 @@ def _shortened(path: str) -> str:
 
 
 def _as_found(root: Path, path: str) -> str:
-    """Return a path as this system has it.
+    """Return a path in this system's form.
 
     Tables from Windows separate folders by a backslash; those from macOS may hold letters in another Unicode form.
     """
@@ -175,7 +175,7 @@ def _as_found(root: Path, path: str) -> str:
 
 
 def _check_there(root: Path, paths: Sequence[str], name: str) -> None:
-    """Refuse a table of which no file is where it should be: it stands in the wrong folder."""
+    """Refuse a table if none of its files is there: the table is in the wrong folder."""
     if any(os.path.lexists(root / path) for path in paths):
         return
     one = shown_path(root / _shortened(paths[0]))

@@ -1,4 +1,4 @@
-"""Tells which person a picture shows by the path of its file."""
+"""Finds the person that a picture shows in the path of its file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _KNOWN_SUBJECTS = (
 
 
 def subject_finder(pattern: str | None) -> Callable[[str], str]:
-    """Return a function that finds the person in a relative path; it returns "" where nothing tells.
+    """Return a function that finds the person in a relative path; it returns "" if the path names no person.
 
     Args:
-        pattern: a regular expression whose first group, or all of whose match, is the person; None for the names of
+        pattern: a regular expression; its first group, or else its match, is the person. None for the file names of
             published sets.
 
     Raises:
-        InputError: if the pattern is no regular expression.
+        InputError: if the pattern is not a regular expression.
     """
     if pattern is None:
         patterns: Sequence[re.Pattern[str]] = _KNOWN_SUBJECTS
@@ -31,7 +31,7 @@ def subject_finder(pattern: str | None) -> Callable[[str], str]:
         try:
             patterns = [re.compile(pattern)]
         except re.error as error:
-            raise InputError(f"--subjects {shown(pattern)}: no regular expression ({error}); mend it") from None
+            raise InputError(f"--subjects {shown(pattern)}: not a regular expression ({error}); mend it") from None
 
     def find(relative: str) -> str:
         for known in patterns:

@@ -23,14 +23,14 @@ def parse_pixels(field: bytes) -> tuple[int, str | np.ndarray]:
     """Read the pixels of one row.
 
     Args:
-        field: whole numbers from 0 to 255, as many as a square has.
+        field: the pixels of a square, whole numbers from 0 to 255.
 
     Returns:
-        The square's side. Then for a side of 48 the values separated by single blanks; for another, uint8 (48, 48), the
-        square resized by `to_grey48`.
+        The square's side. Then the values separated by single blanks if the side is 48; else the square resized by
+        `to_grey48`, uint8 (48, 48).
 
     Raises:
-        InputError: for anything else; the message names the pixel, and neither file nor row.
+        InputError: if the field is anything else; the message names the pixel, but not the file or the row.
     """
     field = field.strip()
     if _is_canonical(field):
@@ -45,13 +45,13 @@ def parse_pixels(field: bytes) -> tuple[int, str | np.ndarray]:
 
 
 def side_of(num_pixels: int) -> int | None:
-    """Return the side of a square of so many pixels; None if it is no square of a usual size."""
+    """Return the side of a square with this many pixels; None if there is no such square of a usual size."""
     side = math.isqrt(num_pixels)
     return side if side * side == num_pixels and MIN_SIDE <= side <= MAX_SIDE else None
 
 
 def looks_like_pixels(field: bytes) -> bool:
-    """Return True for a long list of numbers, sound or not."""
+    """Return True for a long list of numbers, valid or not."""
     plain = field.translate(_TO_BLANKS)
     return not plain.translate(None, _NUMBERS) and len(plain.split()) >= MIN_SIDE * MIN_SIDE
 
@@ -77,7 +77,7 @@ def _values(field: bytes) -> np.ndarray:
 
 
 def _value_text(field: bytes) -> str:
-    """Say which value is no pixel."""
+    """Say which value is not a pixel."""
     values = field.translate(_TO_BLANKS).split()
     for position, value in enumerate(values, start=1):
         text = value.decode("utf-8", "backslashreplace")
@@ -104,7 +104,7 @@ def _number(text: str) -> float | None:
 
 
 def _number_text(num_pixels: int) -> str:
-    """Say why so many pixels are no face."""
+    """Say why this number of pixels is not a face."""
     side = math.isqrt(num_pixels // 3)
     usual = f"expected {NUM_PIXELS:,} ({IMAGE_SIZE}x{IMAGE_SIZE}) or another square"
     if num_pixels and 3 * side * side == num_pixels and side >= MIN_SIDE:
@@ -117,7 +117,7 @@ def _number_text(num_pixels: int) -> str:
 def _is_canonical(field: bytes) -> bool:
     """True for exactly 2304 values of at most three digits, none above 255, with single blanks between them.
 
-    Works on all bytes of a row at once, which is about 50 times faster than value by value.
+    All bytes of a row are checked at once, which is about 50 times faster than value by value.
     """
     code = np.frombuffer(field, np.uint8)
     blank = code == ord(" ")

@@ -1,4 +1,4 @@
-"""Text of a table -> rows of fields: encodings, line ends, separators, quotes; a row that is no row gets a reason."""
+"""Text of a table -> rows of fields: encodings, line ends, separators, quotes; a broken row gets a reason."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fer_tf.data.reading.columns import find_columns, guess_columns, is_data
 from fer_tf.errors import InputError
 from fer_tf.text import quantity, shown
 
-MAX_ROW_BYTES = 8 << 20  # a row of FER-2013 has at most 9,240; one of 1024x1024 pixels 4 MiB
-_HEAD_BYTES = 64 << 10  # by which encoding and line ends are told
+MAX_ROW_BYTES = 8 << 20  # a row of FER-2013 has at most 9,240; a row of 1024x1024 pixels has 4 MiB
+_HEAD_BYTES = 64 << 10  # the part that shows encoding and line ends
 _SEPARATORS = (b",", b";", b"\t")
 
 UNKNOWN_LABEL, UNKNOWN_SPLIT = "whose label is unknown", "whose split is unknown"  # kinds of broken rows
@@ -25,7 +25,7 @@ Fields = list[bytes]
 
 
 class BrokenRow(InputError):
-    """What is wrong with one row, without its file and number; `kind` is what such rows have in common."""
+    """An error in one row; the message names neither file nor number, and `kind` groups rows with the same error."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class Table:
     """Rows of a csv, read piece by piece.
 
     Attributes:
-        columns: where it has what.
+        columns: which column holds what.
     """
 
     def __init__(self, chunks: Iterator[bytes], name: str) -> None:
@@ -44,15 +44,15 @@ class Table:
 
         Args:
             chunks: the unpacked bytes of the file, in pieces of any size.
-            name: what messages call the file.
+            name: name of the file in messages.
 
         Raises:
-            InputError: if the first rows are not those of a table.
+            InputError: if the first rows are not rows of a table.
         """
         self._name = name
         self._lines = _lines(_utf8(chunks, name), name)
         self._waiting: deque[bytes] = deque()
-        self._number = 0  # of the line read last
+        self._number = 0  # number of the last line read
         header = self._next() or b""
         self._check_text(header)
         unquoted = re.sub(rb'"[^"]*"|\[[^\]]*\]', b"", header[:MAX_ROW_BYTES])
@@ -70,15 +70,15 @@ class Table:
             try:
                 first = self._fields(line)
             except BrokenRow:
-                first = []  # said with the other broken rows
+                first = []  # reported with the other broken rows
             self._push_back([line])
         self.columns = find_columns(fields, first, name)
 
     def rows(self) -> Iterator[tuple[int, Fields | BrokenRow]]:
-        """The number of each row's first line, counted from 1, and its fields, as many as there are columns.
+        """The number of each row's first line, from 1, and the row's fields, one for each column.
 
         Raises:
-            InputError: if there are more than `MAX_ROWS`, or one is longer than `MAX_ROW_BYTES`.
+            InputError: if there are more than `MAX_ROWS` rows, or a row is longer than `MAX_ROW_BYTES`.
         """
         num_columns = self.columns.num
         num_rows = 0
@@ -111,7 +111,7 @@ class Table:
         self._number -= len(lines)
 
     def _quoted_row(self, line: bytes) -> Fields:
-        """Fields of a row whose quoted text may go on in the next lines, as lists that NumPy wrapped do."""
+        """Fields of a row whose quoted text may continue in the next lines, such as a list that NumPy wrapped."""
         if line.count(b'"') % 2 == 0:
             return self._fields(line)
         lines, size = [line], len(line)
@@ -120,7 +120,7 @@ class Table:
             size += len(more) + 1
             is_closed = more.count(b'"') % 2 == 1
             if size > MAX_ROW_BYTES or (not is_closed and self._is_row(more)):
-                break  # `more` is a row by itself: the quote before it was never closed
+                break  # `more` is a new row: the quote before it was never closed
             if is_closed:
                 with contextlib.suppress(BrokenRow):
                     fields = self._fields(b"\n".join(lines))
@@ -149,8 +149,8 @@ class Table:
             text = [line.decode().rstrip("\r")]
             (fields,) = csv.reader(text, delimiter=self._separator.decode(), strict=True, skipinitialspace=True)
         except (csv.Error, UnicodeDecodeError, ValueError) as error:
-            reason = f"no csv ({shown(str(error))[1:-1]}); expected one image per row, in UTF-8"
-            raise BrokenRow("that are no csv", reason) from error
+            reason = f"not a csv ({shown(str(error))[1:-1]}); expected one image per row, in UTF-8"
+            raise BrokenRow("that are not csv", reason) from error
         finally:
             csv.field_size_limit(limit)
         return [field.encode() for field in fields]
@@ -163,7 +163,7 @@ class Table:
 
 
 def _utf8(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """The same text in UTF-8, without a mark, its lines ended by a line feed."""
+    """The same text in UTF-8, without a byte-order mark, with a line feed after each line."""
     head = b""
     for chunk in chunks:
         head += chunk
@@ -183,7 +183,7 @@ def _utf8(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 def _encoding(head: bytes) -> str | None:
-    """Return the encoding of text that is not in UTF-8, if its first bytes tell."""
+    """Return the encoding of text that is not in UTF-8, if its first bytes show it."""
     for mark, encoding in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")):
         if head.startswith(mark):
             return encoding
@@ -216,6 +216,6 @@ def _lines(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_ROW_BYTES:
-            break  # not a row: the caller refuses it, and no more of it is read
+            break  # too long for a row: read no more, the caller refuses it
     if rest:
         yield rest

@@ -21,8 +21,8 @@ from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
 
-MAX_TEXT_BYTES = 1 << 30  # of pixel strings in memory; FER-2013 has 0.3 GB
-_NUM_TRIED = 1000  # rows after which a table is given up if all are broken
+MAX_TEXT_BYTES = 1 << 30  # for pixel strings in memory; FER-2013 has 0.3 GB
+_NUM_TRIED = 1000  # if this many rows are broken and none is sound, give up
 _PROGRESS_SECONDS = 5.0  # between two lines of the log
 _SPLIT_OF_USAGE = {b"Training": "train", b"PublicTest": "validation", b"PrivateTest": "test"}
 _RAFDB_NUMBERS = set(range(1, 8))
@@ -38,19 +38,19 @@ def read_pixel_table(
 ) -> Dataset:
     """Read a table of pixels: a label, the pixels and (optionally) the split of one face in each row.
 
-    Columns are known by their usual names (`columns`), others are ignored. A label is a number of FER-2013 (7:
-    contempt) or the name of an emotion. Pixels are those of a square of any size, the same in all rows. Commas,
-    semicolons or tabs separate the columns.
+    Columns are known by their usual names (`columns`); other columns are ignored. A label is a number of FER-2013 (7:
+    contempt) or the name of an emotion. The pixels form a square of any size, equal in all rows. Commas, semicolons or
+    tabs separate the columns.
 
     Args:
-        table: with columns of pixels.
-        name: what messages call the table; they count its lines from 1.
-        class_names: names of labels that are numbers, as for `names.names_of_numbers`; FER-2013's if None.
-        subjects: name of the column that tells the person.
+        table: a table with columns of pixels.
+        name: name of the table in messages, which count its lines from 1.
+        class_names: names for labels that are numbers, as for `names.names_of_numbers`; FER-2013's names if None.
+        subjects: name of the column of people.
         skip_broken: True to leave out rows that cannot be read.
 
     Returns:
-        The faces: as pixel strings if they are 48x48, else as images. `left_out` counts rows by reason.
+        The faces: pixel strings if the faces are 48x48, else images. `left_out` counts rows by reason.
 
     Raises:
         InputError: if a row cannot be read, or anything else is not as expected.
@@ -63,7 +63,7 @@ def read_pixel_table(
     subject = columns.subject
     if subjects is not None and (subject := columns.named(subjects)) is None:
         some = ", ".join(map(shown, columns.names[:10]))
-        raise InputError(f"{name}: --subjects {shown(subjects)} is no column; expected one of {some}")
+        raise InputError(f"{name}: --subjects {shown(subjects)} is not a column; expected one of {some}")
     found = _Rows(numbers_are_known=class_names is None)
     told = time.monotonic()
     for row, fields in table.rows():
@@ -78,7 +78,7 @@ def read_pixel_table(
             told = time.monotonic()
             logger.info("reading %s: %s rows", name, f"{len(found.labels):,}")
     if not found.labels and not found.broken:
-        raise InputError(f"{name}: a header and no rows; expected one row per image")
+        raise InputError(f"{name}: a header but no rows; expected one row per image")
     keep = found.of_the_usual_size()
     _check_broken(found, keep, name, skip_broken)
     kept = np.flatnonzero(keep)
@@ -100,10 +100,10 @@ def read_pixel_table(
 
 
 class _Rows:
-    """What is read of a table so far; a row is in `labels` and the other lists, or in `broken`."""
+    """The rows read so far; each is in `labels` and the other lists, or in `broken`."""
 
     def __init__(self, numbers_are_known: bool) -> None:
-        self.numbers: list[int] = []  # of the rows in the file
+        self.numbers: list[int] = []  # row numbers in the file
         self.labels: list[int | str] = []
         self.splits: list[str] = []
         self.faces: list[str | np.ndarray] = []
@@ -112,14 +112,14 @@ class _Rows:
         self.broken: dict[int, str] = {}
         self.left_out: dict[str, list[str]] = {}
         self.unknown: list[str] = []  # reasons of rows whose split or label is unknown
-        self.lost: set[tuple[str, int | str]] = set()  # split and label of broken rows, where they are known
+        self.lost: set[tuple[str, int | str]] = set()  # split and label of broken rows, if known
         self.text_bytes = 0
         self._numbers_are_known = numbers_are_known
         self._label_of: dict[bytes, int | str] = {str(label).encode(): label for label in range(len(EIGHT_EMOTIONS))}
         self._split_of: dict[bytes, str] = dict(_SPLIT_OF_USAGE)
 
     def add(self, row: int, fields: Fields | BrokenRow, columns: Columns, subject: int | None) -> None:
-        """Read one row; a broken one is remembered with its reason."""
+        """Read one row; keep a broken row with its reason."""
         try:
             if isinstance(fields, BrokenRow):
                 raise fields
@@ -146,7 +146,7 @@ class _Rows:
             self.subjects.append(fields[subject].decode("utf-8", "replace").strip())
 
     def of_the_usual_size(self) -> np.ndarray:
-        """Leave out rows whose square has another size than most: they are cut off. Return bool (n,), True if kept."""
+        """Leave out cut-off rows, whose square has another size than most; return bool (n,), True if kept."""
         sides = np.array(self.sides)
         if not len(sides):
             return sides.astype(bool)
@@ -196,7 +196,7 @@ class _Rows:
 
 
 def _check_broken(found: _Rows, keep: np.ndarray, name: str, skip_broken: bool) -> None:
-    """Refuse a table with broken rows, unless they are to be left out and others are there."""
+    """Refuse a table with broken rows, unless they may be left out and other rows remain."""
     if not found.broken or (skip_broken and keep.any()):
         return
     kept = [(found.splits[row], found.labels[row]) for row in np.flatnonzero(keep)]
@@ -210,7 +210,7 @@ def _check_broken(found: _Rows, keep: np.ndarray, name: str, skip_broken: bool) 
 def _classes(
     labels: Sequence[int | str], class_names: Sequence[str] | None, name: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the labels as indices into the class names, and these."""
+    """Return the labels as indices into the class names, and the class names."""
     numbers = {label for label in labels if isinstance(label, int)}
     if class_names is None and numbers != _RAFDB_NUMBERS:
         indices = [label if isinstance(label, int) else EIGHT_EMOTIONS.index(label) for label in labels]

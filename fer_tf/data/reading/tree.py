@@ -1,4 +1,4 @@
-"""The files below a folder: pictures told from others, links followed to regular files, never to folders or devices."""
+"""Lists the files below a folder by kind; follows links to regular files, never to folders or devices."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from fer_tf.errors import InputError
 from fer_tf.faces.kinds import PICTURE_SUFFIXES, is_hidden, is_meant_as_picture
 from fer_tf.text import shown
 
-# Folders that systems and programs leave behind, beside those that begin with a dot; compared without case.
+# Folders that systems and programs leave behind, in addition to names that begin with a dot; case is ignored.
 _SYSTEM_FOLDERS = (
     "@eadir", "#recycle", "$recycle.bin", "__macosx", "__pycache__", "lost+found", "system volume information",
 )  # fmt: skip
 PARQUET_SUFFIXES = (".parquet", ".pq")
-_NEVER_READ = ("/proc", "/sys", "/dev")  # a file there may be endless, or a device
-_MAX_DEPTH = 20  # folders below one another
+_NEVER_READ = ("/proc", "/sys", "/dev")  # files there may be endless, or devices
+_MAX_DEPTH = 20  # levels of folders
 _MAX_ENTRIES = 4 * MAX_ROWS  # files and folders of a tree
 
-Parts = tuple[str, ...]  # names of the folders down to a file, and the file's own
+Parts = tuple[str, ...]  # names of the folders down to a file, and the file's name
 
 
 @dataclasses.dataclass
 class Found:
-    """What stands below a folder, hidden and system names left out.
+    """The contents of a folder, without hidden and system names.
 
     Attributes:
         pictures: parts of the path of each file that claims to be a picture.
-        parquet: parts of the path of each file that is named as Parquet.
+        parquet: parts of the path of each file with a name of a Parquet file.
         folders: parts of the path of each folder.
-        others: relative paths of other files inside folders; those beside the folders are not counted.
-        broken: relative path -> reason, of what is no regular file.
+        others: relative paths of other files inside sub-folders; files at the top are not counted.
+        broken: relative path -> reason, for everything that is not a regular file.
     """
 
     pictures: list[Parts] = dataclasses.field(default_factory=list)
@@ -67,7 +67,7 @@ def walk(root: Path, name: str) -> Found:
             if entry.is_dir(follow_symlinks=False):
                 found.folders.append(path)
                 if len(path) > _MAX_DEPTH:
-                    raise InputError(f"{name}: more than {_MAX_DEPTH} folders below one another, at {shown(path[0])}")
+                    raise InputError(f"{name}: more than {_MAX_DEPTH} levels of folders, at {shown(path[0])}")
                 waiting.append(path)
             elif not entry.is_file(follow_symlinks=False) and (problem := file_problem(entry.path)):
                 found.broken["/".join(path)] = problem
@@ -85,12 +85,12 @@ def walk(root: Path, name: str) -> Found:
 
 
 def _is_left_behind(entry: os.DirEntry[str]) -> bool:
-    """Return True for hidden names and the folders of systems, which nobody means as data."""
+    """Return True for hidden names and system folders, which are never data."""
     return is_hidden(entry.name) or entry.name.casefold() in _SYSTEM_FOLDERS
 
 
 def file_problem(path: str | os.PathLike[str]) -> str | None:
-    """Say why a path is no file to read; None for a regular file or a link to one."""
+    """Say why a path cannot be read as a file; None for a regular file or a link to one."""
     try:
         mode = os.lstat(path).st_mode
         if not stat.S_ISLNK(mode):
@@ -117,17 +117,17 @@ def file_problem(path: str | os.PathLike[str]) -> str | None:
 
 
 def listed_file_problem(root: Path, relative: str) -> str | None:
-    """Say why a path that a table names is no file to read; None for a regular file or a link to one.
+    """Say why a path in a table cannot be read as a file; None for a regular file or a link to one.
 
     Args:
         root: the folder of the table, from which relative paths start.
-        relative: as the table has it; it may be absolute, and lead out of the folder.
+        relative: the path in the table; it may be absolute, or lead out of the folder.
     """
     if problem := file_problem(root / relative):
         return problem
     real_root = os.path.realpath(root)
     lexical = os.path.normpath(os.path.join(real_root, relative))
-    for path in (lexical, os.path.realpath(root / relative)):  # folders on the way may be links
+    for path in (lexical, os.path.realpath(root / relative)):  # folders in the path may be links
         if _is_never_read(path) and not path.startswith(real_root + os.sep):  # the table itself may be in /dev/shm
             return "a path into /proc, /sys or /dev; remove it"
     return None
