@@ -1,4 +1,4 @@
-"""Tables of pictures, millions of rows: read, classified and written part by part; needs the extra `batch`."""
+"""Classifies tables of millions of pictures, part by part; needs the extra `batch`."""
 
 from fer_tf.batch.job import classify
 from fer_tf.batch.parts import Summary

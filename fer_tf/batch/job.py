@@ -1,4 +1,4 @@
-"""One call of classify: checks everything before the first picture is read, then starts an engine."""
+"""One call of classify: checks everything before reading the first picture, then starts an engine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ CHUNK = 128  # pictures that a thread or an actor takes at a time
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What an engine is to make.
+    """The task of an engine.
 
     Attributes:
         source: the pictures.
         parts: the destination.
         model: as for `classify_table`.
-        model_sha256: of its file.
+        model_sha256: digest of the model's file.
         settings: further arguments of `Recognizer`.
         rows_per_part: pictures in a part.
-        shard: (index, number): of `number` jobs, each with another index from 0, every part is made by one.
+        shard: (index, number): `number` jobs share the parts; this one is job `index`, from 0.
     """
 
     source: Source
@@ -42,7 +42,7 @@ class Job:
     shard: tuple[int, int]
 
     def missing(self, num_rows: int) -> Iterator[int]:
-        """Yield the numbers of the parts that are still to be made of so many pictures."""
+        """Yield the numbers of the parts that are still missing, for this number of pictures."""
         index, number = self.shard
         for part in range(index, -(-num_rows // self.rows_per_part), number):
             if part not in self.parts.done:
@@ -67,29 +67,29 @@ def classify(
 ) -> Summary:
     """Classify the faces of many pictures; write Parquet parts, each whole or not at all.
 
-    Parts that are there already are kept, so a call that was killed goes on where it was, on either engine. Each part
-    holds `rows_per_part` pictures, and its rows are those of `classify_table`.
+    Existing parts are kept: after a kill, the same call continues with the missing parts, on either engine. Each part
+    holds `rows_per_part` pictures, with the rows of `classify_table`.
 
     Args:
         source, column, key, keep: as for `sources.open_source`.
-        destination: a folder for the parts, a local path or an address of fsspec.
+        destination: a folder for the parts: a local path or an address of fsspec.
         model: as for `classify_table`.
-        shard: (index, number): of `number` calls, each with another index from 0, every part is made by one.
+        shard: (index, number): `number` calls share the parts; this is call `index`, from 0.
         rows_per_part: pictures in a part.
-        num_threads: of the engine `local`: pictures at a time; one a core, 8 at most, if None.
+        num_threads: pictures at a time, for the engine `local`; if None, one a core, at most 8.
         engine: `local`, in this process; or `ray`, where every machine must see the source and have fer_tf and the
             model.
-        address: of a Ray cluster, as `ray.init` takes it; that of RAY_ADDRESS, else a cluster on this machine, if None.
-        num_actors: of the engine `ray`: processes that classify; if None, all free CPUs but one in 16, at least one.
+        address: address of a Ray cluster, as for `ray.init`; if None, RAY_ADDRESS, or else a cluster on this machine.
+        num_actors: processes that classify, for the engine `ray`; if None, all free CPUs but one in 16, at least one.
         settings: further arguments of `Recognizer`, such as `coverage=0.95`.
 
     Returns:
         Counts, and the keys of the pictures that could not be read.
 
     Raises:
-        InputError: for a source without rows or without the named columns, settings that the model cannot follow, a
-            destination that cannot be written to or that holds parts of another model, source or size of parts, or a
-            cluster that cannot be reached or is too small.
+        InputError: if the source has no rows or lacks a named column; the model does not support a setting; the
+            destination cannot be written to, or holds parts of another model, source or size; or the cluster cannot be
+            reached or is too small.
     """
     started = time.monotonic()
     index, number = shard
@@ -103,7 +103,7 @@ def classify(
         raise InputError(f"{rows_per_part} rows a part: expected 1 or more")
     threads = default_num_threads() if num_threads is None else num_threads
     sha256 = model_sha256(model)
-    recognizer = open_recognizer(model, threads, settings)  # refuses what the model cannot do before anything is read
+    recognizer = open_recognizer(model, threads, settings)  # refuses unsupported settings before anything is read
     found = open_source(source, column=column, key=key, keep=keep)
     about = {
         "schema_version": 2,
@@ -127,6 +127,6 @@ def classify(
 
         num_before = local.run(job, threads)
     if not parts.done and index == 0:  # a later shard may have no part
-        raise InputError(f"{source}: no rows; name a source that has some")
+        raise InputError(f"{source}: no rows; name a source that has rows")
     summary = parts.summary()
     return dataclasses.replace(summary, num_before=num_before, seconds=time.monotonic() - started)

@@ -1,4 +1,4 @@
-"""The engine in this process: reads ahead, classifies, and writes one part after another."""
+"""The engine `local`: reads ahead, classifies, and writes one part after another in this process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fer_tf.batch.table import classify_table
 
 
 def run(job: Job, num_threads: int) -> int:
-    """Make the parts of a job that are missing.
+    """Make the missing parts of a job.
 
     Args:
-        job: what to make.
+        job: the task.
         num_threads: pictures at a time.
 
     Returns:
-        The number of pictures in parts that were there already.
+        The number of pictures in parts that existed before.
     """
     progress = Progress(job.source.num_rows, job.rows_per_part, job.shard, job.parts.done)
 
@@ -40,7 +40,7 @@ def run(job: Job, num_threads: int) -> int:
 def _parts_of(
     source: Source, rows_per_part: int, shard: tuple[int, int], done: set[int]
 ) -> Iterator[tuple[int, Iterator[pa.Table]]]:
-    """The parts of this shard that are still to be made, each with its rows in small tables."""
+    """The missing parts of this shard, each with its rows in small tables."""
     tables: Iterator[pa.Table] | None = None
     rest: list[pa.Table] = []
     for part in itertools.count():
@@ -48,7 +48,7 @@ def _parts_of(
             return
         is_ours = part % shard[1] == shard[0] and part not in done
         if not is_ours and source.num_rows is not None:
-            tables = None  # begin again behind this part: these sources find a row without reading those before it
+            tables = None  # start again after this part: these sources can jump to a row
             continue
         if tables is None:
             tables, rest = source.tables(CHUNK, part * rows_per_part), []
@@ -59,11 +59,11 @@ def _parts_of(
         if is_ours:
             yield part, itertools.chain([first], of_part)
         else:
-            deque(of_part, maxlen=0)  # a tar can only be read through
+            deque(of_part, maxlen=0)  # a tar must be read to the end
 
 
 def _take(tables: Iterator[pa.Table], rest: list[pa.Table], num_rows: int) -> Iterator[pa.Table]:
-    """Yield tables up to `num_rows` rows; what is left of the last one waits in `rest` for the next call."""
+    """Yield tables with `num_rows` rows in all; `rest` keeps the remainder of the last table for the next call."""
     while num_rows > 0 and (table := rest.pop() if rest else next(tables, None)) is not None:
         if len(table) > num_rows:
             rest.append(table.slice(num_rows))
@@ -72,7 +72,7 @@ def _take(tables: Iterator[pa.Table], rest: list[pa.Table], num_rows: int) -> It
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Any, items: Iterable[Any], *, ahead: int) -> Iterator[Any]:
-    """Yield `work(item)` in the order of the items; `ahead` of them are read and worked on in advance."""
+    """Yield `work(item)` in the order of the items; read and process `ahead` items in advance."""
     pending: deque[Future[Any]] = deque()
     for item in items:
         pending.append(pool.submit(work, item))

@@ -1,4 +1,4 @@
-"""The destination: Parquet parts, each whole or not at all, with what they were made from in their metadata."""
+"""The destination: Parquet parts, each whole or not at all; their metadata says what they were made from."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a call of `classify` did.
+    """The result of a call of `classify`.
 
     Attributes:
         num_pictures: pictures in the parts of this shard.
         num_faces: faces in them.
-        num_before: pictures in parts that were there already.
+        num_before: pictures in parts that existed before.
         failed: keys of the pictures that could not be read, at most 1,000.
-        num_failed: their number.
+        num_failed: number of pictures that could not be read.
         seconds: time that this call took.
     """
 
@@ -47,7 +47,7 @@ class Summary:
 
 
 class Parts:
-    """The parts in the destination: those that are there, and the writing of further ones."""
+    """The destination: finds the existing parts and writes new ones."""
 
     def __init__(self, destination: str, about: dict[str, Any], shard: tuple[int, int]) -> None:
         self._about, self._shard = about, shard
@@ -63,7 +63,7 @@ class Parts:
         ours = f".shard-{shard[0]}-of-{shard[1]}-"
         for path in listed:
             name = posixpath.basename(path)
-            if name.startswith(ours):  # of a call that was killed
+            if name.startswith(ours):  # left by a call that was killed
                 self._fs.rm(path)
             elif name.startswith("part-") and name.endswith(".parquet"):
                 part = self._check(path)
@@ -71,13 +71,15 @@ class Parts:
                     self.done.add(part)
 
     def _check(self, path: str) -> int:
-        """The number of a part that is there."""
+        """Check an existing part and return its number."""
         name = posixpath.basename(path)
         try:
             with self._fs.open(path, "rb") as raw:
                 written = json.loads(pq.read_schema(raw).metadata[_ABOUT])
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is no part of fer_tf, or damaged: remove it, or name another folder") from error
+            raise InputError(
+                f"{path} was not written by fer_tf, or is damaged: remove it, or name another folder"
+            ) from error
         part = written.pop("part", None)
         for key, words in (("model_sha256", "another model"), ("source_sha256", "another source")):
             if written.get(key) != self._about[key]:
@@ -112,7 +114,7 @@ class Parts:
         self.done.add(part)
 
     def summary(self) -> Summary:
-        """Count what the parts of this shard hold."""
+        """Count the contents of this shard's parts."""
         pictures = num_faces = num_failed = 0
         failed: list[str] = []
         for part in sorted(self.done):
@@ -142,7 +144,7 @@ class Progress:
         self._done = 0
 
     def watch(self, results: Iterable[tuple[int, pa.Table]]) -> Iterator[tuple[int, pa.Table]]:
-        """Yield the results, each a number of pictures and their rows, and say how far it is."""
+        """Yield the results, each a number of pictures and their rows, and log the progress."""
         for number, table in results:
             yield number, table
             self._done += number
@@ -160,7 +162,7 @@ class Progress:
 
 
 def describe(summary: Summary) -> list[str]:
-    """Return the summary in lines for people."""
+    """Return the summary as lines of text."""
     lines = [
         f"{summary.num_pictures:,} pictures, {summary.num_faces:,} faces in {duration(summary.seconds)}"
         + (f"; {summary.num_before:,} pictures were done before" if summary.num_before else "")

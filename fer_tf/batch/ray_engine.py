@@ -1,4 +1,4 @@
-"""The engine on Ray: Ray Data reads and classifies on many machines, and this process writes the parts."""
+"""The engine `ray`: Ray Data reads and classifies on many machines, and this process writes the parts."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from fer_tf.text import printable
 
 # Columns that travel with each picture, because Ray gives tables back in any order.
 _PART, _PLACE = "fer_tf part", "fer_tf place"
-_CPUS_PER_READER = 16  # one reads while so many, it included, are at work
-_RUNS_PER_READER = 4  # so that the last run of one reader is short
+_CPUS_PER_READER = 16  # of so many CPUs, one reads
+_RUNS_PER_READER = 4  # several, so that no reader ends long after the others
 _CONNECT_SECONDS = 10.0
-_BLOCK_BYTES = 8 << 20  # some 3,500 crops: what an actor takes at a time, and does again if it is killed
+_BLOCK_BYTES = 8 << 20  # some 3,500 crops: an actor takes one block at a time, and repeats it if killed
 
 
 def run(job: Job, address: str | None, num_actors: int | None) -> int:
-    """Make the parts of a job that are missing, on Ray.
+    """Make the missing parts of a job on Ray.
 
-    A connection that is open is used and stays open.
+    An open connection is used and stays open.
 
     Args:
-        job: what to make.
-        address: as `ray.init` takes it; None for RAY_ADDRESS, else a cluster on this machine.
+        job: the task.
+        address: as for `ray.init`; if None, RAY_ADDRESS, or else a cluster on this machine.
         num_actors: processes that classify; if None, all free CPUs but one in 16, at least one.
 
     Returns:
-        The number of pictures in parts that were there already.
+        The number of pictures in parts that existed before.
 
     Raises:
         InputError: if the cluster cannot be reached or is too small, a machine cannot read the source or has another
-            model, or the cluster fails. The parts that are whole stay.
+            model, or the cluster fails. Finished parts stay.
     """
     if "memory" in np.atleast_1d(job.source.fs.protocol):
         raise InputError("memory:// is within one process: name files that every machine of the cluster sees")
@@ -70,7 +70,7 @@ def _connect(address: str | None) -> None:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         host, _, port = where.rpartition(":")
-        if host and port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
+        if host and port.isdecimal() and "/" not in host:  # check first: Ray itself would try for minutes
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         ray.init(
             address=address,
@@ -83,14 +83,14 @@ def _connect(address: str | None) -> None:
 
 
 def _pool(num_actors: int | None) -> tuple[int, int, float]:
-    """The number of actors, of CPUs that stay free for reading, and the CPUs of each.
+    """The number of actors, the number of CPUs left for reading, and the CPUs of each actor.
 
     Ray waits forever for a free CPU if actors hold all of them (ray#44687).
     """
     total, free = (int(found.get("CPU", 0)) for found in (ray.cluster_resources(), ray.available_resources()))
     if total < 1:
         raise InputError("the Ray cluster has no CPU: expected one or more")
-    if total == 1:  # shared by an actor and a reader
+    if total == 1:  # an actor and a reader share the CPU
         total, free, cpus = 2, 2, 0.5
     else:
         cpus = 1.0
@@ -109,7 +109,7 @@ def _run(job: Job, num_actors: int, num_readers: int, cpus: float) -> int:
         return progress.num_before
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it logs as errors, it raises too
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # Ray also raises the errors that it logs
     context.raise_original_map_exception = True
     context.target_max_block_size = _BLOCK_BYTES
     runs = list(_runs(missing, -(-len(missing) // (num_readers * _RUNS_PER_READER))))
@@ -133,9 +133,9 @@ def _run(job: Job, num_actors: int, num_readers: int, cpus: float) -> int:
 
 
 def _runs(parts: Sequence[int], most: int) -> Iterator[range]:
-    """Yield runs of consecutive parts, at most so many in each.
+    """Yield runs of consecutive parts, at most `most` parts in each.
 
-    A run is read in one go: to begin in the middle of a Parquet row group costs reading what stands before it.
+    A run is read in one go: a start in the middle of a Parquet row group means reading the rows before it, too.
     """
     first = last = parts[0]
     for part in parts[1:]:
@@ -147,7 +147,7 @@ def _runs(parts: Sequence[int], most: int) -> Iterator[range]:
 
 
 def _counted(source: Source) -> Source:
-    """The source with its number of pictures; tars must be read through for that, one a task."""
+    """The source with its number of pictures; to count, each tar is read through in a task."""
     if source.num_rows is not None:
         return source
     count = ray.remote(Source.count)
@@ -157,7 +157,7 @@ def _counted(source: Source) -> Source:
 
 
 class _Datasource(Datasource):
-    """Reads the pictures of some parts, a task for each run of parts."""
+    """Reads the pictures of the missing parts, with a task for each run of parts."""
 
     def __init__(self, source: Any, runs: list[range], rows_per_part: int, num_rows: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ def _read(source: Any, parts: range, rows_per_part: int) -> Iterator[pa.Table]:
 
 
 class _Classifier:
-    """What an actor does; it opens the model once."""
+    """The work of an actor, which opens the model once."""
 
     def __init__(self, model: str | None, sha256: str, settings: dict[str, Any]) -> None:
         self._model, self._sha256, self._settings = model, sha256, settings
@@ -209,7 +209,7 @@ class _Classifier:
 
 
 def _whole_parts(tables: Iterable[pa.Table], rows_per_part: int, num_rows: int) -> Iterator[tuple[int, pa.Table]]:
-    """Yield each part when all its pictures are there, in their order."""
+    """Yield each part, in the order of its pictures, as soon as all its pictures are there."""
     waiting: dict[int, list[pa.Table]] = {}
     counts: dict[int, int] = {}
     for table in tables:
@@ -224,21 +224,21 @@ def _whole_parts(tables: Iterable[pa.Table], rows_per_part: int, num_rows: int) 
 
 
 def _num_pictures(table: pa.Table) -> int:
-    """Pictures in rows of `classify_table`: each has one row that is its first face or has none."""
+    """Count the pictures in rows of `classify_table`: each has one row with its first face or without a face."""
     return pc.sum(pc.fill_null(pc.equal(table["face"], 1), True)).as_py() or 0
 
 
 def _as_input_error(error: Exception) -> InputError:
-    """Our own error if a worker raised one; else what Ray says, in one line."""
+    """Return our own error if a worker raised one, else Ray's message in one line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
-            return InputError(str(getattr(cause, "cause", None) or cause).splitlines()[0])  # Ray adds lines of its own
+            return InputError(str(getattr(cause, "cause", None) or cause).splitlines()[0])  # Ray adds more lines
         cause = getattr(cause, "cause", None) or cause.__cause__
-    return InputError(f"Ray failed ({_line(error)}); whole parts stay, and the same command goes on")
+    return InputError(f"Ray failed ({_line(error)}); finished parts stay, and the same command makes the others")
 
 
 def _line(error: Exception) -> str:
-    """The line of an error's text that says what happened: the last one of a traceback, else the first."""
+    """Return the line of an error's text that says what happened: the last of a traceback, else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return printable(lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0])

@@ -25,18 +25,18 @@ _PARQUET, _TAR = (".parquet", ".pq"), (".tar",)
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the pictures are.
+    """The place of the pictures.
 
     Attributes:
         kind: `pictures`, `parquet` or `tar`.
         fs: the file system.
         paths: the files, sorted.
-        column: of Parquet: the column of the pictures.
-        key: of Parquet: the column of the keys; None for file name and row number.
-        keep: columns that are carried along; of tars: the suffixes of the members.
-        num_rows: number of pictures; None where only reading tells.
-        sha256: of the list of files with their sizes.
-        lengths: pictures in each file of Parquet, and of tars where they were counted.
+        column: the column of the pictures, in Parquet files.
+        key: the column of the keys, in Parquet files; None for file name and row number.
+        keep: columns to copy to the rows; in tars, the suffixes of the members.
+        num_rows: number of pictures; None if only reading can tell.
+        sha256: digest of the list of files with their sizes.
+        lengths: number of pictures in each Parquet file, or in each tar if they were counted.
     """
 
     kind: str
@@ -55,11 +55,11 @@ class Source:
         return sum(1 for _ in self._samples(path))
 
     def tables(self, size: int, start: int = 0) -> Iterator[pa.Table]:
-        """Yield tables of at most `size` rows with the columns key, image and those that are kept.
+        """Yield tables of at most `size` rows with the columns key, image and the kept ones.
 
         Args:
-            size: rows of a table.
-            start: rows that are passed over.
+            size: most rows in a table.
+            start: number of rows to skip.
         """
         rows = {"pictures": self._pictures, "parquet": self._parquet, "tar": self._tars}[self.kind]
         waiting: list[pa.Table] = []
@@ -94,11 +94,11 @@ class Source:
         names = [self.column, *([self.key] if self.key else []), *self.keep]
         assert self.lengths is not None
         for path, num_rows in zip(self.paths, self.lengths, strict=True):
-            if start >= num_rows:  # a file that is not needed is not opened
+            if start >= num_rows:  # do not open files that are not needed
                 start -= num_rows
                 continue
             with self.fs.open(path, "rb") as raw:
-                file = pq.ParquetFile(raw, pre_buffer=False)  # else its threads may outlive a reader that stops early
+                file = pq.ParquetFile(raw, pre_buffer=False)  # its threads may outlive a reader that stops early
                 row = 0
                 for group in range(file.num_row_groups):
                     length = file.metadata.row_group(group).num_rows
@@ -115,7 +115,7 @@ class Source:
                         row += len(table)
 
     def _as_rows(self, table: pa.Table, path: str, first: int) -> pa.Table:
-        """The columns key, image and those that are kept."""
+        """The columns key, image and the kept ones."""
         if self.key:
             keys = table[self.key].cast(pa.string())
         else:
@@ -144,7 +144,7 @@ class Source:
             yield pa.Table.from_pylist(rows, schema=schema)
 
     def _samples(self, path: str) -> Iterator[dict[str, Any]]:
-        """The samples of a tar: members that stand together and share their name up to the first dot."""
+        """The samples of a tar: consecutive members with the same name up to the first dot."""
         sample: dict[str, Any] = {}
         try:
             with self.fs.open(path, "rb") as raw, tarfile.open(fileobj=raw, mode="r|*") as archive:
@@ -175,17 +175,17 @@ class Source:
 
 
 def open_source(address: str, *, column: str | None = None, key: str | None = None, keep: Sequence[str] = ()) -> Source:
-    """Find the pictures that an address means.
+    """Find the pictures at an address.
 
     Args:
         address: a folder of pictures, a Parquet file or tar, or a folder of these; a local path or an address of fsspec
             such as memory://faces or s3://bucket/faces.
-        column: of Parquet: the column of the pictures; the usual names are tried if None.
-        key: of Parquet: the column of the keys; file name and row number if None.
-        keep: columns to carry along; of tars, suffixes of members, such as `cls` or `json`.
+        column: the column of the pictures, in Parquet files; if None, the usual names are tried.
+        key: the column of the keys, in Parquet files; if None, keys are file name and row number.
+        keep: columns to copy to the rows; in tars, suffixes of members, such as `cls` or `json`.
 
     Raises:
-        InputError: if there is nothing to read, several kinds of files are mixed, the Parquet files differ in their
+        InputError: if there is nothing to read, the files are of several kinds, the Parquet files have different
             columns, or a column is missing.
     """
     try:
@@ -238,7 +238,7 @@ def _check_parquet(
             with fs.open(path, "rb") as raw:
                 metadata = pq.read_metadata(raw)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: no Parquet file, or a broken one; copy it again, or take it out") from error
+            raise InputError(f"{path}: not a Parquet file, or a broken one; copy it again, or take it out") from error
         lengths.append(metadata.num_rows)
         schema = metadata.schema.to_arrow_schema().remove_metadata()
         if first is None:
@@ -253,11 +253,11 @@ def _check_parquet(
         named = [name for name in first.names if name.lower() in _IMAGE_COLUMNS]
         if len(named) != 1:
             raise InputError(
-                f"{paths[0]} has the columns {', '.join(map(shown, first.names))}: name the pictures' one by --column"
+                f"{paths[0]} has the columns {', '.join(map(shown, first.names))}: name the pictures' one with --column"
             )
         column = named[0]
     if not any(lengths):
-        raise InputError(f"{paths[0]}: no rows; give a file that has some")
+        raise InputError(f"{paths[0]}: no rows; give a file that has rows")
     return column, tuple(lengths)
 
 

@@ -25,7 +25,7 @@ from fer_tf.text import printable
 KEY = "key"
 IMAGE = "image"
 _NUM_PIXELS = IMAGE_SIZE**2
-# Plain lists, no fixed-size ones: Spark refuses those.
+# Use plain lists: Spark refuses lists of a fixed size.
 RESULTS = pa.schema(
     [
         ("face", pa.int32()),
@@ -35,11 +35,11 @@ RESULTS = pa.schema(
         ("top", pa.string()),
         ("prediction_set", pa.list_(pa.string())),
         ("error", pa.string()),
-        ("answer", pa.string()),  # only where a coverage or a lowest score is asked for
+        ("answer", pa.string()),  # only with a coverage or a lowest score
     ]
 )
 ANSWER = "answer"
-_COVERAGE = 0.9  # of the prediction sets if none is asked for
+_COVERAGE = 0.9  # of the prediction sets, if the caller gives none
 
 
 def classify_table(
@@ -47,12 +47,12 @@ def classify_table(
 ) -> pa.Table:
     """Find and classify the faces in a table of pictures.
 
-    The model is opened once a process, so that an engine may call this for each of its batches.
+    Each process opens the model once, so an engine may call this function for each of its batches.
 
     Args:
-        table: with the columns `key` (text) and `image`, and any others, which are carried along. An image is the bytes
-            of a picture file, a struct with such `bytes`, or 2,304 grey values (as bytes or as a list of uint8), row by
-            row, which are taken as one face.
+        table: a table with the columns `key` (text) and `image`; other columns are copied to the result. An image is
+            the bytes of a picture file, a struct with such `bytes`, or one face as 2,304 grey values, row by row (as
+            bytes or as a list of uint8).
         model: a .tflite, .keras or .onnx that fer_tf wrote; `fast` for the small model that ships; the model that ships
             if None.
         num_threads: crops that a .tflite works on at the same time.
@@ -61,14 +61,14 @@ def classify_table(
     Returns:
         A row for each face, in the order of the pictures: the columns of `table` except `image`, then `face` (from 1),
         `box` (left, top, width, height in pixels), `face_score`, `probabilities` (in the order of the model's classes),
-        `top`, `prediction_set` and `error`. A prediction set names the classes, the most likely first, that are needed
-        for `coverage` (0.9 if none is given); it is null if the model carries no thresholds. With `coverage` or
-        `min_score` there is a last column `answer`, as in `recognition.Face`. A picture without a face, or one that
-        cannot be read, has one row, whose `face` is null.
+        `top`, `prediction_set` and `error`. A prediction set names the classes that `coverage` needs (0.9 if none is
+        given), the most likely first; it is null if the model has no thresholds. With `coverage` or `min_score` there
+        is a last column `answer`, as in `recognition.Face`. A picture that cannot be read or has no face gets one row,
+        with a null `face`.
 
     Raises:
-        InputError: if a column is missing or holds something else, for a model that cannot be opened, or if `coverage`
-            is given and the model carries no thresholds.
+        InputError: if a column is missing or holds other values, the model cannot be opened, or `coverage` is given
+            and the model has no thresholds.
 
     Example:
         >>> import pyarrow as pa
@@ -98,7 +98,7 @@ def classify_table(
 
 
 def open_recognizer(model: str | os.PathLike[str] | None, num_threads: int, settings: Mapping[str, Any]) -> Recognizer:
-    """Open a model, or return the one that this process opened before with the same arguments."""
+    """Open a model, or return it if this process has opened it with the same arguments."""
     return _recognizer(None if model is None else os.fspath(model), num_threads, tuple(sorted(settings.items())))
 
 
@@ -108,7 +108,7 @@ def _recognizer(model: str | None, num_threads: int, settings: tuple[tuple[str, 
 
 
 def _contents(column: pa.ChunkedArray) -> Iterable[bytes | None]:
-    """The bytes of each picture; None where the table has none."""
+    """The bytes of each picture; None for a missing picture."""
     kind = column.type
     if pa.types.is_struct(kind) and "bytes" in [kind.field(index).name for index in range(kind.num_fields)]:
         column = pa.chunked_array([chunk.field("bytes") for chunk in column.chunks], type=kind.field("bytes").type)
@@ -132,7 +132,7 @@ def _faces_of(image: bytes | None, recognizer: Recognizer) -> tuple[list[Face], 
         try:
             return recognizer.find_faces(decode_picture(image, "picture", min_side=recognizer.min_side)), None
         except InputError as error:
-            if not is_grey:  # grey values may begin like a JPEG by chance
+            if not is_grey:  # grey values can look like a JPEG by chance
                 return [], printable(str(error))
     crop = np.frombuffer(image, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
     return [Face((0, 0, IMAGE_SIZE, IMAGE_SIZE), crop)], None
@@ -176,7 +176,7 @@ def _table(
 
 
 def set_coverage(recognizer: Recognizer, settings: Mapping[str, Any]) -> float | None:
-    """Return the coverage of the prediction sets; None if none is asked for and the model carries no thresholds."""
+    """Return the coverage of the prediction sets; None if none is given and the model has no thresholds."""
     coverage = settings.get("coverage")
     if coverage is not None:
         return float(coverage)
@@ -188,10 +188,10 @@ def set_coverage(recognizer: Recognizer, settings: Mapping[str, Any]) -> float |
 
 
 def model_sha256(model: str | os.PathLike[str] | None) -> str:
-    """Return the SHA-256 of a model's file; of the model that ships if None.
+    """Return the SHA-256 of a model's file, or of the shipped model's file if None.
 
     Raises:
-        InputError: if it cannot be read.
+        InputError: if the file cannot be read.
     """
     path = artifacts.find_model(model)
     try:

@@ -1,4 +1,4 @@
-"""Another project's image classifier beside ours: timed in turn on one thread, and scored on the same images."""
+"""Compares another project's image classifier with ours: the time on one thread, and the score on the same images."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from fer_tf.inference.opening import open_model
 from fer_tf.text import listed
 
 RANGES: Mapping[str, tuple[float, float]] = {"0,1": (0.0, 1.0), "-1,1": (-1.0, 1.0), "0,255": (0.0, 255.0)}
-_MAX_SIDE = 1024  # pixels; a larger input is that of no classifier of faces
+_MAX_SIDE = 1024  # pixels; no classifier of faces takes a larger input
 _MAX_CLASSES = 1000
-_FEWEST_STEPS = 16  # of an integer input between black and white; fewer mean a wrong range
+_FEWEST_STEPS = 16  # between black and white in an integer input; fewer mean a wrong range
 _KINDS = {"float32": np.float32, "uint8": np.uint8, "int8": np.int8}
 _INTEGER_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
-_NO_CLASSIFIER = "it is no image classifier of one picture that this command knows"
-_CHUNK = 256  # images that are resized at a time
+_NO_CLASSIFIER = "this command knows only classifiers of one image"
+_CHUNK = 256  # images resized at a time
 _WARM_UP_CALLS, _FEWEST_CALLS = 5, 20
 
 
 class ForeignClassifier:
-    """A .tflite of another project that takes one square grey or RGB picture and gives a score for each class."""
+    """Another project's .tflite that takes one square grey or RGB picture and gives a score for each class."""
 
     def __init__(self, path: Path, value_range: str, class_names: Sequence[str]) -> None:
         """Check the file and open it on one thread.
 
         Args:
-            path: of the .tflite.
+            path: path of the .tflite.
             value_range: a key of `RANGES`: the network's values for black and white.
-            class_names: its classes in the order of its output, in any spelling.
+            class_names: the network's classes in the order of its output, in any spelling.
 
         Raises:
-            InputError: if it is no such classifier, or the range or the classes do not fit.
+            InputError: if the file is not such a classifier, or the range or the classes do not match it.
         """
         if value_range not in RANGES:
             raise InputError(f"--against-range {value_range}: expected one of {listed(list(RANGES), 'or')}")
@@ -93,7 +93,7 @@ class ForeignClassifier:
         return interpreter
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
-        """Resize faces as all of fer_tf does, and bring them into the network's range and type.
+        """Resize faces with fer_tf's own preprocessing, and convert them to the network's range and type.
 
         Args:
             images: uint8 (n, 48, 48), pixel values in [0, 255].
@@ -113,23 +113,23 @@ class ForeignClassifier:
         return np.clip(np.rint(values / scale + zero_point), lowest, highest).astype(_KINDS[kind])
 
     def run(self, picture: np.ndarray) -> np.ndarray:
-        """Score one prepared picture, (1, side, side, channels): (classes,) in the type of the output."""
+        """Score one prepared picture, (1, side, side, channels); return (classes,) in the output's type."""
         self._interpreter.set_tensor(self._input, picture)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)[0]
 
     def answers(self, images: np.ndarray) -> np.ndarray:
-        """Index of the class with the highest score, int64 (n,), of faces, uint8 (n, 48, 48)."""
+        """Return the index of the highest score, int64 (n,), for faces, uint8 (n, 48, 48)."""
         found = []
         for start in range(0, len(images), _CHUNK):
             found += [int(self.run(picture[None]).argmax()) for picture in self.prepare(images[start : start + _CHUNK])]
         return np.array(found, np.int64)
 
     def labels_in(self, class_names: Sequence[str]) -> np.ndarray:
-        """Number of each of its classes among other class names: int64 (classes,); -1 for a class that is not there.
+        """Return the place of each class in other class names, int64 (classes,); -1 for a class that is not there.
 
         Raises:
-            InputError: if fewer than two are there, or two of them mean one class.
+            InputError: if fewer than two classes are there, or two names mean one class.
         """
         meant = [find_class(name, class_names) for name in self.class_names]
         known = [name for name in meant if name is not None]
@@ -145,9 +145,9 @@ class ForeignClassifier:
 
 
 def latencies(foreign: ForeignClassifier, models: Sequence[Path], *, seconds: float) -> list[dict[str, Any]]:
-    """Time one picture on one thread by each model in turn, so that a busy machine disturbs all alike.
+    """Time one picture on one thread with each model in turn, so that a busy machine disturbs all models alike.
 
-    Ours get the 48x48 face; the other one gets its picture resized already, so its resizing is not counted.
+    Our models get the 48x48 face; the other model gets a resized picture, so its resizing is not timed.
 
     Args:
         foreign: the other project's classifier.
@@ -192,20 +192,20 @@ def scores(
     labels: np.ndarray,
     class_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Score all models on the images of the classes that all know.
+    """Score all models on the images of the classes that all models know.
 
-    An answer of a class that the others do not know counts as wrong.
+    An answer that names any other class counts as wrong.
 
     Args:
         foreign: the other project's classifier.
         models: our .tflite files.
         images: uint8 (n, 48, 48).
         labels: int (n,), indices into `class_names`.
-        class_names: of the data.
+        class_names: the data's classes.
 
     Returns:
-        A row for each model, the other project's first: `num_images` and `accuracy`; ours also with `difference`,
-        `difference_interval`, `p_value` and `agreement`, as of `evaluation.compare`, of our answers less the other's.
+        A row for each model, the other project's first: `num_images` and `accuracy`. Our rows also have `difference`
+        (ours less the other's), `difference_interval`, `p_value` and `agreement`, as from `evaluation.compare`.
 
     Raises:
         InputError: if no image is left, or a class name has no counterpart.
@@ -220,7 +220,7 @@ def scores(
     shared = [label for label in range(len(class_names)) if all(label in known for known in label_of)]
     chosen = np.isin(labels, shared)
     if not chosen.any():
-        raise InputError("no image is of a class that all models know: expected data with their classes")
+        raise InputError("no image has a class that all models know: give data with such classes")
     images, labels = images[chosen], labels[chosen]
     theirs = label_of[0][foreign.answers(images)]
     rows: list[dict[str, Any]] = [{"num_images": len(labels), "accuracy": float((theirs == labels).mean())}]

@@ -1,7 +1,7 @@
 """Timings of decoding, input pipeline, training step, prediction and start-up; each function returns its figures.
 
-The figures are medians, because a shared machine stalls now and then. Functions that need TensorFlow or Keras import
-them when they are called.
+The figures are medians, because a shared machine stalls now and then. Functions that need TensorFlow or Keras import it
+only when called.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from fer_tf.task import NUM_CLASSES
 if TYPE_CHECKING:
     import keras
 
-_NUM_ROWS = 8192  # pixel strings decoded in a pass; with fewer, the start of tf.data would show
-_NUM_FACES = 512  # drawn once and repeated where more are needed
-_NUM_CROPS = 64  # crops a thread in each call that measures throughput
+_NUM_ROWS = 8192  # pixel strings decoded in a pass; with fewer, tf.data's start would distort the rate
+_NUM_FACES = 512  # drawn once; repeated if more are needed
+_NUM_CROPS = 64  # crops per thread in each call that measures throughput
 _WARM_UP_CALLS, _FEWEST_CALLS = 3, 5
 _WARM_UP_STEPS, _FEWEST_STEPS = 1, 2  # a step at 224 px takes seconds on two cores
 _FEWEST_STARTS, _MOST_STARTS = 2, 10
@@ -48,7 +48,7 @@ sys.stdout.write(str(peak_memory_mib()))
 
 
 def decoding(*, seconds: float, num_rows: int = _NUM_ROWS) -> dict[str, Any]:
-    """Rate of pixel strings -> uint8 images by `data.tf_pipeline.decode`.
+    """Measure how fast `data.tf_pipeline.decode` turns pixel strings into uint8 images.
 
     Args:
         seconds: least time of the measurement.
@@ -63,11 +63,11 @@ def decoding(*, seconds: float, num_rows: int = _NUM_ROWS) -> dict[str, Any]:
 
 
 def pipeline(config: Config, image_size: int, *, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Rates of uint8 images in memory -> finished batches by `data.tf_pipeline`, when nothing else runs.
+    """Measure how fast `data.tf_pipeline` turns uint8 images in memory into ready batches, with nothing else running.
 
     Args:
         config: gives the augmentation of training images.
-        image_size: side of the finished images, pixels.
+        image_size: side of the ready images, pixels.
         batch_size: images a batch.
         seconds: least time of each of the two measurements.
 
@@ -96,7 +96,7 @@ def _faces(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _train_batches(pipeline_module: Any, config: Config, batch_size: int, image_size: int) -> Any:
-    """Endless training batches; each epoch has a plan of its own, as in training."""
+    """Endless training batches; as in training, each epoch has its own plan."""
     from fer_tf.data.augmentation import plan_epoch
 
     images, targets = _faces(batch_size)
@@ -123,7 +123,7 @@ def _batch_rate(batches: Iterable[Any], batch_size: int, seconds: float) -> floa
 
 
 def training_step(config: Config, image_size: int, *, batch_size: int, seconds: float) -> dict[str, Any]:
-    """Rate of training all layers of the network by Keras's fit, and where a step's time goes.
+    """Measure how fast Keras's fit trains all layers of the network, and what takes the time of a step.
 
     Args:
         config: the recipe's augmentation, model, precision and weight decay; the optimiser is AdamW.
@@ -133,10 +133,9 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
 
     Returns:
         `image_size`, `width`, `images_per_s`, `step_ms` and its four parts, `backend`, `devices`, `precision`.
-        The parts: `input_ms`, the extra time of fit when the input pipeline makes each batch instead of repeating a
-        finished one;
-        `forward_ms`, a compiled function of the forward pass on that batch; `backward_ms`, a compiled function of both
-        passes less `forward_ms`; `optimizer_ms`, fit on that batch less both passes: optimiser, metrics and fit itself.
+        The parts: `input_ms`, the extra time of fit if the input pipeline makes each batch instead of repeating one
+        ready batch; `forward_ms`, a compiled forward pass on this batch; `backward_ms`, both compiled passes less
+        `forward_ms`; `optimizer_ms`, fit on this batch less both passes: optimiser, metrics and fit itself.
     """
     import keras
 
@@ -157,7 +156,7 @@ def training_step(config: Config, image_size: int, *, batch_size: int, seconds: 
     batches = _train_batches(pipeline_module, config, batch_size, image_size)
     fed = _step_seconds(trainer, batches, seconds)
     again = _train_batches(pipeline_module, config, batch_size, image_size)
-    if on_tensorflow:  # the same element type as before, so that the step is not traced again
+    if on_tensorflow:  # keep the element type, so that the step is not traced again
         batch, fixed = next(iter(again)), again.take(1).cache().repeat().prefetch(1)
     else:
         batch = next(again)
@@ -190,7 +189,7 @@ def _step_seconds(trainer: keras.Model, batches: Any, seconds: float) -> float:
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            float((logs or {})["loss"])  # waits for the device, as the progress line of training does
+            float((logs or {})["loss"])  # waits for the device, like training's progress line
             ends.append(time.perf_counter())
             counted = ends[_WARM_UP_STEPS:]
             if len(counted) > _FEWEST_STEPS and counted[-1] - counted[0] >= seconds:
@@ -201,7 +200,7 @@ def _step_seconds(trainer: keras.Model, batches: Any, seconds: float) -> float:
 
 
 def _forward_and_both(trainer: keras.Model, batch: Any) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """The forward pass, and both passes, on one batch; each call waits until the device is done."""
+    """Return two functions: the forward pass and both passes on one batch; each call waits for the device."""
     import keras
 
     x, y = batch[0], batch[1]
@@ -232,14 +231,14 @@ def _forward_and_both(trainer: keras.Model, batch: Any) -> tuple[Callable[[], An
     def tf_both() -> Any:
         with tf.GradientTape() as tape:
             result = loss(y, trainer(x, training=True))
-        # Return one number that depends on every gradient: TensorFlow prunes gradients that nobody asks for.
+        # Return one number that depends on every gradient: TensorFlow removes gradients that are not used.
         return tf.linalg.global_norm(tape.gradient(result, trainer.trainable_variables))
 
     return lambda: tf_forward().numpy(), lambda: tf_both().numpy()
 
 
 def latency(predictor: Predictor, *, num_crops: int, seconds: float) -> dict[str, Any]:
-    """Time of one call of `predict`, after a few uncounted calls.
+    """Time one call of `predict`, after a few calls that are not counted.
 
     Args:
         predictor: an opened model.
@@ -262,16 +261,16 @@ def latency(predictor: Predictor, *, num_crops: int, seconds: float) -> dict[str
 
 
 def litert_latency(path: Path, *, seconds: float) -> list[dict[str, Any]]:
-    """`latency` of a .tflite with one thread and with all: of as many crops as threads, and of many crops.
+    """Measure `latency` of a .tflite with one thread and with all threads, for one crop per thread and for many crops.
 
     Each thread predicts one crop at a time, so n threads predict n crops in about the time of one.
 
     Args:
-        path: of the .tflite.
+        path: path of the .tflite.
         seconds: least time of each measurement.
 
     Returns:
-        A row for each number of threads: what `latency` returns, and `file`, `quantization` (None if the file does not
+        A row for each number of threads: the result of `latency`, and `file`, `quantization` (None if the file does not
         say), `image_size`, `size_bytes`, `num_threads`, `crops_per_s`.
     """
     rows = []
@@ -294,16 +293,16 @@ def litert_latency(path: Path, *, seconds: float) -> list[dict[str, Any]]:
 
 
 def keras_latency(path: Path | None, *, image_size: int, batch_size: int, seconds: float) -> list[dict[str, Any]]:
-    """`latency` of Keras's predict for one crop and for a batch, preprocessing included.
+    """Measure `latency` of Keras's predict for one crop and for a batch, preprocessing included.
 
     Args:
-        path: of a .keras; None for an untrained network, which is as fast as a trained one.
-        image_size: of the untrained network, pixels.
+        path: path of a .keras; None for an untrained network, which is as fast as a trained one.
+        image_size: input side of the untrained network, pixels.
         batch_size: crops in the larger call.
         seconds: least time of each measurement.
 
     Returns:
-        A row for each number of crops: what `latency` returns, and `file`, `image_size`, `crops_per_s`.
+        A row for each number of crops: the result of `latency`, and `file`, `image_size`, `crops_per_s`.
     """
     predictor = _untrained(image_size) if path is None else open_model(path)
     image_size = predictor.metadata.get("image_size", image_size)
@@ -316,7 +315,7 @@ def keras_latency(path: Path | None, *, image_size: int, batch_size: int, second
 
 
 def _untrained(image_size: int) -> Predictor:
-    """The network before training."""
+    """Return an untrained network."""
     from fer_tf.inference.keras_model import KerasPredictor
     from fer_tf.model.network import build_model
 
@@ -325,11 +324,11 @@ def _untrained(image_size: int) -> Predictor:
 
 
 def startup(path: Path, *, seconds: float) -> dict[str, Any]:
-    """Cost of one prediction in a fresh process: start of Python, imports, opening the model, one crop.
+    """Measure one prediction in a fresh process: start of Python, imports, opening the model, one crop.
 
     Args:
-        path: of a .tflite or .keras.
-        seconds: least time of the measurement; an uncounted process goes first and fills the disk cache.
+        path: path of a .tflite or .keras.
+        seconds: least time of the measurement. A first process, which is not counted, fills the disk cache.
 
     Returns:
         `file`, `median_s` (from start to exit), `peak_memory_mib`, `num_starts`.
@@ -357,9 +356,9 @@ def startup(path: Path, *, seconds: float) -> dict[str, Any]:
 
 
 def peak_memory_mib() -> float:
-    """Largest memory that this process has held so far, MiB."""
+    """Largest memory that this process has used so far, MiB."""
     try:
-        # On Linux, ru_maxrss starts with the parent's memory at the fork; VmHWM starts with the program.
+        # On Linux, ru_maxrss includes the parent's memory at the fork; VmHWM does not.
         with open("/proc/self/status", encoding="ascii") as file:
             return int(next(line.split()[1] for line in file if line.startswith("VmHWM"))) / 1024
     except (OSError, StopIteration):
@@ -377,7 +376,7 @@ def _times(
     most: int = _ENDLESS,
     warm_up: int = _WARM_UP_CALLS,
 ) -> np.ndarray:
-    """Times of calls, s, after the warm-up: calls go on until `seconds` have passed, `fewest` to `most` of them."""
+    """Times of calls, s, after the warm-up: repeat until `seconds` have passed, at least `fewest`, at most `most`."""
     for _ in range(warm_up):
         call()
     times: list[float] = []

@@ -1,4 +1,4 @@
-"""What to measure: checks the settings, finds out which parts can be measured here, and measures them in turn."""
+"""The plan of a benchmark: checks the settings, finds the parts that can be measured here, and measures them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PARTS = ("decode", "pipeline", "train", "latency", "startup")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The settings of a benchmark, checked.
+    """The checked settings of a benchmark.
 
     Attributes:
         parts: the parts to measure, in the order of `PARTS`.
-        left_out: the parts that cannot be measured here -> the reason.
-        config: of the training step and its batches.
+        left_out: part that cannot be measured here -> the reason.
+        config: settings of the training step and its batches.
         models: the .tflite and .keras files to time.
         image_sizes: sides of the network's input, pixels.
         seconds: least time of each measurement.
@@ -46,7 +46,7 @@ class Plan:
     run: str | None
 
     def describe(self) -> dict[str, Any]:
-        """Return what stands above the figures: machine, versions, load and settings, JSON-able."""
+        """Return the heading of the figures, JSON-able: machine, versions, load and settings."""
         load = machine.load_average()
         return {
             "format": 1,
@@ -83,16 +83,16 @@ def make_plan(
     """Check the settings of a benchmark before anything is measured.
 
     Args:
-        run: a training run, whose settings and models are measured.
-        model: a .tflite or .keras; without it and without a run, the model that ships with fer_tf.
+        run: a training run; its settings and models are measured.
+        model: a .tflite or .keras; without it and without a run, the shipped model is measured.
         only: names from `PARTS` with commas between them; all parts if None.
         image_sizes: sides of the network's input, pixels, 32 to 512.
-        batch_size: images a step, 1 to 4096; the run's, or that of the recipe `report`, if None.
+        batch_size: images a step, 1 to 4096; if None, the run's batch size, or else that of the recipe `report`.
         seconds: least time of each measurement, above 0, at most 60.
 
     Raises:
-        InputError: for a setting out of its range, a run or model that is missing or foreign, or a part in `only` that
-            cannot be measured here.
+        InputError: if a setting is out of range, the run or model is missing or foreign, or a part in `only` cannot be
+            measured here.
     """
     parts = _parts(only)
     for size in image_sizes:
@@ -134,7 +134,7 @@ def _parts(only: str | None) -> tuple[str, ...]:
 
 
 def _models(run: RunDirectory | None, model: str | Path | None) -> list[Path]:
-    """The files to time, checked; none if there is none."""
+    """Return the checked files to time; empty if there are none."""
     if model:
         models = [find_model(model)]
         if models[0].suffix.lower() not in (".tflite", ".keras"):
@@ -156,7 +156,7 @@ def _models(run: RunDirectory | None, model: str | Path | None) -> list[Path]:
 
 
 def _missing(models: Sequence[Path]) -> dict[str, str]:
-    """The parts that cannot be measured here, each with the reason."""
+    """Return the parts that cannot be measured here, each with the reason."""
     backend = _backend()
     needs_tensorflow = f"needs Keras and TensorFlow: {install_hint('train')}"
     needs_backend = needs_tensorflow if backend == "tensorflow" else f"needs Keras and its backend {backend}"
@@ -168,7 +168,7 @@ def _missing(models: Sequence[Path]) -> dict[str, str]:
     if not _can_run_keras():
         missing["train"] = needs_backend
     if not _openable(models):
-        missing["startup"] = needs_backend if models else "no model to time: name one by --model FILE or --run DIR"
+        missing["startup"] = needs_backend if models else "no model to time: name one with --model FILE or --run DIR"
         if not _can_run_keras():
             missing["latency"] = missing["startup"]
     return missing
@@ -191,7 +191,7 @@ def _is_keras(path: Path) -> bool:
 
 
 def _openable(models: Sequence[Path]) -> list[Path]:
-    """The models that can be opened here: a .keras needs Keras."""
+    """Return the models that can be opened here: a .keras needs Keras."""
     return [path for path in models if not _is_keras(path) or _can_run_keras()]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fer_tf.task import split_title
 from fer_tf.text import megabytes, network_name, percent, points_with_interval
 
-QUIET_LOAD = 0.3  # a load average above it means that something else was running
+QUIET_LOAD = 0.3  # a higher load average means that something else was running
 
 
 def head(figures: dict[str, Any]) -> str:
@@ -25,7 +25,7 @@ def head(figures: dict[str, Any]) -> str:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *notes: str) -> str:
-    """A title, a head, right-aligned rows whose first cell is on the left, and notes."""
+    """Return a table: title, head, right-aligned rows with the first cell on the left, and notes."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -117,7 +117,7 @@ def _format_startup(found: list[dict[str, Any]], figures: dict[str, Any]) -> str
 
 
 def against(found: list[dict[str, Any]], split: str | None) -> str:
-    """Table of another project's classifier and ours; figures without `accuracy` have no such columns."""
+    """Table of another project's classifier and ours; without `accuracy` in the figures, its columns are left out."""
     scored = "accuracy" in found[0]
     rows = []
     for row in found:

@@ -1,1 +1,1 @@
-"""One module a command: parse, call, print. Heavy packages are imported when a command runs, never for its help."""
+"""One module for each command: parse, call, print. A command imports heavy packages when it runs, not for --help."""

@@ -1,10 +1,10 @@
 """Times this machine: decoding, input pipeline, training step, prediction and start-up; prints tables.
 
 The light install times a .tflite; the other parts need the `train` extra. A part that cannot be measured here is left
-out, and a line gives the reason. Without --run or --model, the model that ships with fer_tf is timed, if there is one.
-Other running programs disturb the figures, so the load average before the start is printed with them.
+out, and a line gives the reason. Without --run or --model, the shipped model is timed, if there is one. Other running
+programs disturb the figures, so the command also prints the load average before the start.
 
---against times another project's .tflite beside ours in place of all that, and scores both on --data.
+With --against, the command instead times another project's .tflite beside ours, and scores both on --data.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[48, 64, 96, 112, 224],
         help="sides of the network's input, pixels (48 64 96 112 224)",
     )
-    parser.add_argument("--batch-size", metavar="N", type=int, help="images a step (the run's; 32 without a run)")
+    parser.add_argument("--batch-size", metavar="N", type=int, help="images a step (the run's, or 32 without a run)")
     parser.add_argument(
         "--seconds", metavar="S", type=float, default=1.0, help="least time of each measurement (%(default)s)"
     )
     parser.add_argument("--output", metavar="FILE.json", help="write the figures to this file too")
     other = parser.add_argument_group("another project's classifier")
-    other.add_argument("--against", metavar="FILE.tflite", help="takes one square grey or RGB face")
-    parser._negative_number_matcher = re.compile(r"-\d")  # so that -1,1 is a value and no flag
-    other.add_argument("--against-range", metavar="LOW,HIGH", help="its values of black and white: 0,1 | -1,1 | 0,255")
+    other.add_argument("--against", metavar="FILE.tflite", help="a .tflite that takes one square grey or RGB face")
+    parser._negative_number_matcher = re.compile(r"-\d")  # so that -1,1 is read as a value, not as a flag
+    other.add_argument(
+        "--against-range", metavar="LOW,HIGH", help="values of black and white in its input: 0,1 | -1,1 | 0,255"
+    )
     other.add_argument(
         "--against-classes", metavar="A,B,...", type=parse_classes, help="its classes, in the order of its output"
     )
@@ -56,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the parts in turn; print each as soon as it is measured."""
+    """Measure the parts in turn and print each at once."""
     from fer_tf.artifacts import check_writable, write_json
 
     plan = make_plan(
@@ -94,17 +96,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _against(args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
-    """Measure and print another project's classifier beside our files; return the figures."""
+    """Compare another project's classifier with our files, print the tables, and return the figures."""
     from fer_tf.artifacts import read_metadata
     from fer_tf.benchmark.against import ForeignClassifier, latencies, scores
 
     if args.only:
-        raise InputError(f"--only {args.only} with --against: it measures one comparison; leave out one of them")
+        raise InputError(f"--only {args.only} with --against: a comparison has no parts; leave out one of the two")
     if args.against_range is None or args.against_classes is None:
         raise InputError("--against needs --against-range 0,1 | -1,1 | 0,255 and --against-classes A,B,... too")
     ours = [path for path in plan.models if path.suffix.lower() == ".tflite"]
     if not ours:
-        raise InputError("no .tflite of ours to compare with: name one by --model FILE or --run DIR")
+        raise InputError("no .tflite of fer_tf to compare with: name one with --model FILE or --run DIR")
     foreign = ForeignClassifier(Path(args.against), args.against_range, args.against_classes)
     foreign.labels_in(read_metadata(ours[0])["class_names"])
     part = None

@@ -1,10 +1,11 @@
 """Classifies the faces of many pictures: a folder, Parquet files or WebDataset tars, written as Parquet parts.
 
-SOURCE and DESTINATION are local paths or addresses of fsspec (s3://bucket/faces, with the package that fsspec names for
-it). In Parquet the pictures are encoded files or 2,304 grey values; the usual names of the column are tried. Each part
-is written whole or not at all: the same command goes on where a killed one was. A picture that cannot be read becomes a
-row with its error. The rows: key, the columns of --keep, face, box, face_score, probabilities, top, prediction_set (for
---coverage, else 0.9; null if the model carries no thresholds), error, and answer with --coverage or --min-score.
+SOURCE and DESTINATION are local paths or addresses of fsspec (such as s3://bucket/faces, which needs the package that
+fsspec names). In Parquet the pictures are encoded files or 2,304 grey values; the usual names of the column are tried.
+Each part is written whole or not at all: after a kill, the same command makes the missing parts. A picture that cannot
+be read becomes a row with its error. The columns: key, the columns of --keep, face, box, face_score, probabilities,
+top, prediction_set (for --coverage, or 0.9; null if the model has no thresholds), error, and answer (with --coverage or
+--min-score).
 """
 
 from __future__ import annotations
@@ -21,27 +22,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder of pictures, .parquet, .tar, or a folder of these")
     parser.add_argument("destination", metavar="DESTINATION", help="folder for the Parquet parts")
     parser.add_argument(
-        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small model that ships"
+        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small shipped model"
     )
-    parser.add_argument("--column", metavar="NAME", help="of Parquet: the column of the pictures")
-    parser.add_argument("--key", metavar="NAME", help="of Parquet: the column of the keys (default: file and row)")
+    parser.add_argument("--column", metavar="NAME", help="column of the pictures in Parquet files")
+    parser.add_argument("--key", metavar="NAME", help="column of the keys in Parquet files (default: file and row)")
     parser.add_argument(
         "--keep",
         nargs="+",
         default=[],
         metavar="COLUMN",
-        help="columns to carry along; of tars: suffixes of members, such as cls",
+        help="columns to copy to the rows; in tars: suffixes of members, such as cls",
     )
     parser.add_argument("--faces", choices=("auto", "detect", "whole"), default="auto", help="as in predict (auto)")
     parser.add_argument(
-        "--coverage", type=float, metavar="X", help="of prediction sets and answers, as in predict: 0.8, 0.9 or 0.95"
+        "--coverage",
+        type=float,
+        metavar="X",
+        help="coverage of prediction sets and answers, as in predict: 0.8, 0.9 or 0.95",
     )
     parser.add_argument(
-        "--min-score", type=float, metavar="X", help="answer `uncertain` where the highest score is below this, 0 to 1"
+        "--min-score", type=float, metavar="X", help="answer `uncertain` if the highest score is below this, 0 to 1"
     )
     parser.add_argument("--rows-per-part", type=int, default=10_000, metavar="N", help="pictures a part (%(default)s)")
     parser.add_argument(
-        "--shard", default="0/1", metavar="I/N", help="make every Nth part only, from part I on (%(default)s)"
+        "--shard", default="0/1", metavar="I/N", help="make only every Nth part, starting at part I (%(default)s)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
     ray = parser.add_argument_group("many machines (extra `ray`)")
@@ -49,10 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("local", "ray"), default="local", help="in this process, or on Ray (%(default)s)"
     )
     ray.add_argument(
-        "--address", metavar="HOST:PORT", help="of a Ray cluster (default: RAY_ADDRESS, else one on this machine)"
+        "--address",
+        metavar="HOST:PORT",
+        help="address of a Ray cluster (default: RAY_ADDRESS, or else one on this machine)",
     )
     ray.add_argument(
-        "--actors", type=int, metavar="N", help="processes that classify (default: free CPUs but one in 16)"
+        "--actors", type=int, metavar="N", help="processes that classify (default: all free CPUs but one in 16)"
     )
 
 

@@ -10,7 +10,7 @@ from fer_tf.config import GROUPS, Config
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for each field of Config, in groups; a flag that is not given leaves the recipe's value."""
+    """Add one flag for each field of Config, in groups; without the flag, the recipe's value holds."""
     title_of = {first: title for title, first in GROUPS.items()}
     note: str | None = "Each setting overrides the recipe's value. Shown: the recipe `report`."
     group: argparse._ArgumentGroup
@@ -42,7 +42,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def config_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that the command line gave, by field name."""
+    """Return the settings on the command line, by field name."""
     return {field.name: getattr(args, field.name) for field in dataclasses.fields(Config) if hasattr(args, field.name)}
 
 
@@ -60,34 +60,34 @@ def add_reading_arguments(parser: argparse._ActionsContainer) -> None:
         "--faces",
         choices=("auto", "detect", "whole"),
         default="auto",
-        help="pictures of a folder or a table of paths: whole: each is a crop of one face; detect: take the largest, "
-        "most central face of each; auto: decide once for all (%(default)s)",
+        help="for pictures in a folder or a table of paths: whole: each is a crop of one face; detect: take the "
+        "largest, most central face of each; auto: choose one of the two for all pictures (%(default)s)",
     )
     parser.add_argument(
         "--class-names",
         type=parse_classes,
         metavar="NAMES",
-        help="what classes mean that are only numbers: fer2013, rafdb, or a,b,... in the numbers' order",
+        help="names for classes that are only numbers: fer2013, rafdb, or a,b,... in the numbers' order",
     )
     parser.add_argument(
         "--subjects",
         metavar="PATTERN|COLUMN",
-        help="tells people apart, so that nobody is in two of the splits that are cut: a regular expression whose "
-        "first group is the person in a picture's path, or a column of a table",
+        help="where to find the person, so that nobody is in two of the splits that are cut: a regular expression "
+        "whose first group is the person in a picture's path, or a column of a table",
     )
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="votes of FER+ (fer2013new.csv) in the place of fer2013.csv's own labels: another target, with contempt "
-        "as an eighth class",
+        help="votes of FER+ (fer2013new.csv) that replace fer2013.csv's own labels: another target, with contempt as "
+        "an eighth class",
     )
     parser.add_argument(
         "--labels-as",
         choices=("majority", "distribution"),
-        help="majority: a label is what more than half voted for; distribution: train on the shares of the votes "
+        help="majority: the label is what more than half voted for; distribution: train on the shares of the votes "
         "(majority)",
     )
-    parser.add_argument("--skip-broken", action="store_true", help="leave out what cannot be read, counted")
+    parser.add_argument("--skip-broken", action="store_true", help="leave out and count what cannot be read")
 
 
 def reading_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Puts runs side by side: settings that differ, epochs, time, best epoch, scores; draws their curves in one picture.
 
-A run that is under way or was stopped shows what it has. To learn if two models differ by more than chance, use
-`evaluate --run DIR --against FILE`, which pairs their answers image by image.
+An unfinished run shows its results so far. To learn if two models differ by more than chance, use `evaluate --run DIR
+--against FILE`, which pairs the models' answers image by image.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Scores a trained model, .keras or .tflite, on the splits of a data set.
 
-With --run the model, its data and the hashes of its training images come from the run's directory, and the figures go
-into its metrics.json. A folder that `ship` packed stays as it is: the figures are compared with those that it holds.
-Without --split every split but train is scored.
+With --run, the model, the data and the hashes of the training images come from the run's directory, and the figures go
+into its metrics.json. A folder that `ship` packed is not changed: the new figures are compared with the packed ones.
+Without --split, every split but train is scored.
 """
 
 from __future__ import annotations
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = {".keras": "keras", ".onnx": "onnxruntime"}  # that open a model
+_PACKAGES = {".keras": "keras", ".onnx": "onnxruntime"}  # the package that opens each kind of model
 _SPLITS = ("validation", "test", "train")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--run", metavar="DIR", help="a run that train made; its model.keras, if nothing else is named")
+    parser.add_argument(
+        "--run", metavar="DIR", help="a run that train made; scores its model.keras unless another file is named"
+    )
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", metavar="FILE", help="a .keras or .tflite that fer_tf wrote")
     model.add_argument("--quantization", metavar="MODE", help="the run's .tflite of this quantization")
-    parser.add_argument("--data", metavar="PATH", help="data in any form that train reads; the run's own data without")
+    parser.add_argument(
+        "--data", metavar="PATH", help="data in any form that train reads (default: the run's own data)"
+    )
     add_reading_arguments(parser)
     parser.add_argument("--classes", type=parse_classes, metavar="A,B,...", help="score only these classes")
     parser.add_argument(
@@ -51,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corruptions",
         action="store_true",
         help="also score on blurred, noisy, dark, turned and covered copies of the images, 12 kinds in 5 strengths; "
-        "with --against both models",
+        "with --against, score both models",
     )
     parser.add_argument(
         "--groups",
@@ -64,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, and keep the figures where they belong."""
+    """Score, print, and write the figures to their place."""
     from fer_tf import scoring
     from fer_tf.artifacts import (
         RunDirectory,
@@ -85,10 +89,9 @@ def run(args: argparse.Namespace) -> int:
     metadata = read_metadata(path)
     other_path = find_model(args.against) if args.against else None
     if other_path and read_metadata(other_path)["class_names"] != metadata["class_names"]:
-        raise InputError(f"{other_path} has other classes than {path}: name a model of the same classes")
+        raise InputError(f"{other_path} has other classes than {path}: name a model with the same classes")
     read_thresholds(metadata)
-    # What this installation lacks and what is wrong with the data is said before any picture is decoded or TensorFlow
-    # is imported.
+    # Report missing packages and errors in the data before decoding a picture or importing TensorFlow.
     _check_packages({path.suffix, other_path.suffix if other_path else ""}, plot=bool(args.plot))
     if left_out := scoring.left_out_text():
         if args.against or args.tta:
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     bundle = own if own and own.is_bundle else None
     kept_in = (
         own if is_of_run and not bundle and args.classes is None else None
-    )  # some classes are not the run's figures
+    )  # figures of some classes are not figures of the run
     known = bundle or kept_in
     metrics = read_json(known.metrics) if known and known.metrics.is_file() else {}
     section = scoring.metrics_section(metrics, path)
@@ -152,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
                 print(f"Wrote {name}")
 
     if kept_in and left_out:
-        print(f"{kept_in.metrics} stays as it is, because some figures are left out.")
+        print(f"{kept_in.metrics} is not changed, because some figures are left out.")
     elif kept_in:
         section.update(figures)
         write_json(kept_in.metrics, metrics)
@@ -170,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_packages(suffixes: set[str], *, plot: bool) -> None:
-    """Refuse what this installation cannot open or draw; raises ModuleNotFoundError, which names the package."""
+    """Raise ModuleNotFoundError, which names the package, if this installation cannot open a model or draw."""
     needed = [_PACKAGES[suffix] for suffix in sorted(suffixes) if suffix in _PACKAGES]
     for name in [*needed, *(["matplotlib"] if plot else [])]:
         if importlib.util.find_spec(name) is None:
@@ -178,7 +181,7 @@ def _check_packages(suffixes: set[str], *, plot: bool) -> None:
 
 
 def _split_text(result: dict[str, Any], part: Dataset, split: str, name: str) -> str:
-    """The figures of one split, and those of test-time augmentation where it was asked for."""
+    """Return the text of one split's figures, and of test-time augmentation if requested."""
     from fer_tf import evaluation
 
     text = evaluation.format_split(result, part, split, name)

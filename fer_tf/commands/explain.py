@@ -1,10 +1,10 @@
-"""Shows which parts of a face the model's answer depends on: covered parts, and how far the score falls.
+"""Shows which parts of a face the model's answer depends on: it covers parts and measures how far the score falls.
 
-A square of blurred pixels slides over the 48x48 crop, and the picture that is written has orange where covering lowers
-the score most. Such a map says which parts of this picture this model's score depends on. It does not say why, nor that
-these parts show the emotion, nor that the answer is right: a wrong answer has a map that looks as sensible. A covered
-face is a picture of a kind that the model never saw, so a part of the fall may come from the cover itself; and parts
-that only matter together stay grey, because one square at a time is covered. Do not read a person's feelings from it.
+A square of blurred pixels slides over the 48x48 crop. In the output picture, orange marks the parts whose covering
+lowers the score most. The map says which parts of this picture this model's score depends on. It does not say why, nor
+that these parts show the emotion, nor that the answer is right: the map of a wrong answer looks just as sensible. The
+model never saw covered faces, so a part of the fall may come from the cover itself. Parts that matter only together
+stay grey, because only one square is covered at a time. Do not read a person's feelings from the map.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("picture", metavar="PICTURE", help="a photograph or a crop of a face")
     parser.add_argument(
-        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small model that ships"
+        "--model", metavar="FILE|fast", help="a .tflite, .keras or .onnx, or fast: the small shipped model"
     )
     parser.add_argument("--faces", choices=("auto", "detect", "whole"), default="auto", help="as in predict (auto)")
-    parser.add_argument("--face", type=int, default=1, metavar="N", help="which face, the largest first (%(default)s)")
+    parser.add_argument(
+        "--face", type=int, default=1, metavar="N", help="number of the face, the largest first (%(default)s)"
+    )
     parser.add_argument("--emotion", metavar="NAME", help="follow this class's score (default: the likeliest)")
     parser.add_argument("--output", metavar="PNG", help="file to write (default: PICTURE's name with -explained.png)")
 

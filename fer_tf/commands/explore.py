@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="PATH",
         help="a FER-2013 csv (plain, .gz, .xz or .zip), a folder of class folders, a csv of paths and labels, Parquet, "
-        "or a .npz; the embedded synthetic faces if left out",
+        "or a .npz (default: the embedded synthetic faces)",
     )
     parser.add_argument(
         "--classes", type=parse_classes, metavar="A,B,...", help="keep these classes, numbered in this order"

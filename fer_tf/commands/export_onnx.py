@@ -16,13 +16,13 @@ from fer_tf.cli import run_command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--run", metavar="DIR", required=True, help="a run that train made")
-    parser.add_argument("--data", metavar="PATH", help="data to score with; the run's own without")
-    parser.add_argument("--output", metavar="FILE", help="the .onnx to write; in the run's folder without")
+    parser.add_argument("--data", metavar="PATH", help="data to score with (default: the run's own data)")
+    parser.add_argument("--output", metavar="FILE", help="the .onnx to write (default: in the run's folder)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Export; print the scores of the file."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # no other backend converts, and each reads any .keras
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # only TensorFlow converts, and it reads any .keras
     from fer_tf.deploy import release
 
     exported = release.export_onnx(args.run, data=args.data, output=args.output)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("--run", metavar="DIR", required=True, help="a run that train made")
     parser.add_argument("--quantization", metavar="MODE", default=AUTO, help=f"{', '.join(MODES)} (%(default)s)")
-    parser.add_argument("--data", metavar="PATH", help="data to calibrate and score with; the run's own without")
+    parser.add_argument("--data", metavar="PATH", help="data to calibrate and score with (default: the run's own data)")
     parser.add_argument(
         "--num-calibration", metavar="N", type=int, default=256, help="training images for calibration (%(default)s)"
     )
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         type=float,
         default=0.5,
-        help="points of validation accuracy that may be lost against Keras (%(default)s)",
+        help="largest loss of validation accuracy against Keras, in points (%(default)s)",
     )
-    parser.add_argument("--force", action="store_true", help="write the file even where it loses more")
+    parser.add_argument("--force", action="store_true", help="write the file even if it loses more")
     parser.add_argument(
         "--input",
         dest="colour",
@@ -40,12 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixels that the file takes: grey (1, 48, 48, 1), or rgb (1, 48, 48, 3) for MediaPipe's ImageClassifier "
         "(%(default)s)",
     )
-    parser.add_argument("--output", metavar="FILE", help="the .tflite to write; in the run's folder without")
+    parser.add_argument("--output", metavar="FILE", help="the .tflite to write (default: in the run's folder)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export; print the scores of the files that were tried."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # no other backend converts, and each reads any .keras
+    """Export; print the scores of the exported files."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # only TensorFlow converts, and it reads any .keras
     from fer_tf.deploy import release
 
     exported = release.export_tflite(

@@ -1,12 +1,12 @@
-"""Ranks the emotions of every face in pictures, folders of them, videos, or a camera's picture.
+"""Ranks the emotions of every face in pictures, folders of pictures, videos, or a camera's picture.
 
 The command prints a row for each face: its box (left, top, width, height in pixels) and its emotions with their
 scores, the most likely first. A picture of at most 64x64 pixels is taken as a face. In larger pictures the command
 looks for faces, which needs the extra `faces`. In videos each face keeps its number, and its scores are averaged over
 time, exponentially with a time constant of 0.5 seconds. A camera or stream is watched until Ctrl-C.
 
-exit status: 0: faces were found; 1: everything was read, but no face was found; 2: something could not be read, or a
-video ended early (the rest was done all the same).
+exit status: 0: faces were found; 1: everything was read, but no face was found; 2: an input could not be read, or a
+video ended early (all other inputs were still processed).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from fer_tf.recognition import Recognizer
     from fer_tf.report.timelines import Curves, Summary
 
-# The order in which --run looks for a .tflite: the closest to the trained model first. A list of its own, because
-# `deploy.quantization` imports the converter's modules and lists them in the order in which they are tried.
+# The order in which --run looks for a .tflite: the closest to the trained model first. `deploy.quantization` has
+# another order, and importing it would import the converter's modules.
 _QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
 _FILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".mp4", ".avi", ".mov", ".mkv", ".webm")
 _PROGRESS_SECONDS = 2.0
-_NUM_NAMED = 5  # files without a face that the last message names
+_NUM_NAMED = 5  # files without a face that the last message lists
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
-        "--model", metavar="FILE|fast", help="a .tflite or .keras that fer_tf wrote, or fast: the small one that ships"
+        "--model", metavar="FILE|fast", help="a .tflite or .keras that fer_tf wrote, or fast: the small shipped model"
     )
     model.add_argument("--run", metavar="DIR", help="a run that train made: its .tflite, or its .keras")
     found = parser.add_argument_group("faces")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--faces",
         choices=("auto", "detect", "whole"),
         default="auto",
-        help="auto: a picture of at most 64x64 pixels is a face, in larger ones faces are looked for; detect: look for "
+        help="auto: a picture of at most 64x64 pixels is a face, larger ones are searched for faces; detect: look for "
         "faces in every picture; whole: each picture is one face (%(default)s)",
     )
     found.add_argument(
@@ -71,23 +71,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--detect-side",
         type=int,
         metavar="N",
-        help="longer side to which a larger picture is reduced for the detector, pixels (1024); 640 is faster",
+        help="reduce larger pictures to this longer side for the detector, pixels (1024); 640 is faster",
     )
-    found.add_argument("--min-face-score", type=float, metavar="X", help="leave out faces less sure than this (0.6)")
+    found.add_argument(
+        "--min-face-score", type=float, metavar="X", help="leave out faces with a lower detector score (0.6)"
+    )
     found.add_argument("--min-face-size", type=int, metavar="N", help="leave out faces smaller than this, pixels (16)")
     answer = parser.add_argument_group("answers")
     answer.add_argument(
         "--coverage",
         type=float,
         metavar="X",
-        help="0.8, 0.9 or 0.95: name as many emotions as are needed to hold the label that often, such as `sad or "
-        "neutral`; holds for data like the model's validation images, on other data it may be less often",
+        help="0.8, 0.9 or 0.95: name enough emotions, such as `sad or neutral`, to contain the label in this share of "
+        "cases; this holds for data like the model's validation images; on other data the share may be lower",
     )
     answer.add_argument(
-        "--min-score", type=float, metavar="X", help="answer `uncertain` where the highest score is below this, 0 to 1"
+        "--min-score", type=float, metavar="X", help="answer `uncertain` if the highest score is below this, 0 to 1"
     )
     parser.add_argument(
-        "--format", choices=("table", "json", "jsonl", "csv"), default="table", help="of the rows (%(default)s)"
+        "--format", choices=("table", "json", "jsonl", "csv"), default="table", help="format of the rows (%(default)s)"
     )
     parser.add_argument(
         "--top", type=int, metavar="N", help=f"emotions a row (default: table {_TABLE_TOP}, others all)"
@@ -96,12 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotate", metavar="DIR", help="write pictures and videos (without sound) with boxes and labels into DIR"
     )
     parser.add_argument(
-        "--every", type=float, default=0.0, metavar="SECONDS", help="look at one frame of a video in so many seconds"
+        "--every", type=float, default=0.0, metavar="SECONDS", help="look at one frame of a video per this many seconds"
     )
     parser.add_argument(
         "--summary",
         action="store_true",
-        help="for a video: a row for each face and second, then shares of the whole time, in place of rows of frames",
+        help="for a video: rows for each face and second, not for frames, and then shares of the whole time",
     )
     parser.add_argument("--plot", metavar="FILE.png", help="draw the scores of a video's faces over time")
     parser.add_argument("--threads", type=int, metavar="N", help="pictures at a time (default: one a core, 8 at most)")
@@ -121,7 +123,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--top {args.top}: expected 1 or more")
     with_answer = args.coverage is not None or args.min_score is not None
     if with_answer and args.summary:
-        raise InputError("--summary gives means over time, no answers: leave out it, or --coverage and --min-score")
+        raise InputError(
+            "--summary gives means over time, not answers: leave out --summary, or --coverage and --min-score"
+        )
     if not 0 <= args.every < math.inf:
         raise InputError(f"--every {args.every:g}: expected seconds, or 0 for every frame")
     num_threads = default_num_threads() if args.threads is None else args.threads
@@ -138,9 +142,9 @@ def run(args: argparse.Namespace) -> int:
         report.skip(problem)
     if inputs.annotated:
         copies = "copy" if inputs.annotated == 1 else "copies"
-        _log.info("left out %s annotated %s of earlier calls", f"{inputs.annotated:,}", copies)
+        _log.info("left out %s annotated %s from earlier calls", f"{inputs.annotated:,}", copies)
     if inputs.skipped and inputs.files:
-        _log.warning("left out what is no picture or video: %s", skipped_kinds(inputs.skipped))
+        _log.warning("left out files that are not pictures or videos: %s", skipped_kinds(inputs.skipped))
     files = [str(path) for path in inputs.files]
     sources: list[Path | int | str] = [*inputs.videos, *inputs.cameras]
     report.single = report.single and len(files) + len(inputs.cameras) == 1
@@ -150,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
         outputs = annotated_paths(args.annotate, inputs)
     top = args.top or (_TABLE_TOP if args.format == "table" else len(recognizer.class_names))
     if args.summary and inputs.pictures:
-        raise InputError(f"--summary is for videos and cameras: {printable(str(inputs.pictures[0]))} is none")
+        raise InputError(f"--summary is for videos and cameras, not for pictures: {printable(str(inputs.pictures[0]))}")
     if args.plot:
         _check_plot(args.plot, len(sources))
     curves = Curves(recognizer.class_names) if args.plot else None
@@ -214,14 +218,14 @@ def _make_folder(folder: str) -> None:
 def _printer(
     form: str, top: int, names: Sequence[str], *, with_time: bool, summary: bool, with_answer: bool
 ) -> Iterator[Callable[[Any], None]]:
-    """Give a function that prints a face, or a row of a summary, in one of the formats; JSON is printed at the end."""
+    """Return a function that prints a face, or a row of a summary, in a format; JSON is printed at the end."""
     from fer_tf.report import rows as of_faces
     from fer_tf.report import timelines
 
     rows: Any = timelines if summary else of_faces
     answers = {} if summary else {"with_answer": with_answer}
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a letter of a file's or class's name
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack a letter of a name
         sys.stdout.reconfigure(errors="backslashreplace")
     if form == "json":
         found: list[dict[str, Any]] = []
@@ -243,7 +247,7 @@ def _watch(
     summary: Summary | None,
     curves: Curves | None,
 ) -> int:
-    """Go through a video or a camera's frames, show rows or a summary; return the number of different faces."""
+    """Show rows or a summary for the frames of a video or camera; return the number of different faces."""
     from fer_tf.report.rows import Row
 
     name = printable(frames.name)
@@ -280,9 +284,9 @@ def _check_plot(path: str, num_videos: int) -> None:
     if Path(path).suffix.lower() != ".png":
         raise InputError(f"--plot {path}: expected the name of a file that ends in .png")
     if num_videos != 1:
-        raise InputError(f"--plot {path}: {num_videos} videos and cameras; give one, since a plot shows one")
+        raise InputError(f"--plot {path}: {num_videos} videos and cameras; give exactly one, because a plot shows one")
     try:
-        import fer_tf.report.plots  # noqa: F401  # now, not after an hour of video
+        import fer_tf.report.plots  # noqa: F401  # fail now, not after an hour of video
     except ImportError:
         raise InputError("--plot needs Matplotlib: pip install matplotlib") from None
 
@@ -326,12 +330,12 @@ class _Report:
         if self.single:
             raise InputError(printable(str(error))) from error
         self._num_skipped += 1
-        if str(error) not in self._said:  # the message about a missing package is the same for every file
+        if str(error) not in self._said:  # log the same message, such as that of a missing package, only once
             _log.warning("skipped: %s", printable(str(error)))
         self._said.add(str(error))
 
     def incomplete(self, problem: str) -> None:
-        """Count a video that ended early; its rows stand."""
+        """Count a video that ended early; its rows stay valid."""
         self._num_incomplete += 1
         _log.warning("%s", printable(problem))
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fer2013.csv, icml_face_data.csv or train.csv (plain, .gz, .xz or .zip), a folder train/ test/ with one "
         "folder of images per class, a csv of paths and labels, Parquet files of the Hugging Face Hub, or a .npz",
     )
-    parser.add_argument("output", metavar="OUT.npz", help="the file to write; an existing one is replaced")
+    parser.add_argument("output", metavar="OUT.npz", help="the file to write; replaces an existing file")
     parser.add_argument("--classes", metavar="A,B,C", help="keep only these classes, numbered in this order")
     add_reading_arguments(parser)
 

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faces",
         action=argparse.BooleanOptionalAction,
-        help="show pictures of the data's faces, right and wrong answers among them; ask for it only if you may show "
-        "them (FER-2013 grants no such right). Without this flag only faces that a program drew are shown",
+        help="show pictures of the data's faces, with right and wrong answers; use it only if you may show them "
+        "(FER-2013 grants no such right). Without this flag, only drawn faces are shown",
     )
 
 

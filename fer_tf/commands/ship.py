@@ -1,6 +1,6 @@
 """Packs a run into a folder to publish: the model files, figures, report, model card, sample answers, checksums.
 
-It leaves out paths of this machine and pictures of the data's faces.
+The folder contains no paths of this machine and no pictures of the data's faces.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", metavar="DIR", required=True, help="a finished run that export_tflite has exported")
     parser.add_argument("--output", metavar="DIR", required=True, help="the folder to make")
     parser.add_argument(
-        "--no-keras", action="store_true", help="leave model.keras out: the folder answers, but nothing trains from it"
+        "--no-keras",
+        action="store_true",
+        help="leave out model.keras: the folder can predict, but training cannot start from it",
     )
 
 

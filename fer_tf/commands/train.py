@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--recipe", metavar="NAME", help=f"{', '.join(RECIPES)} (report with --data, else demo)")
     run.add_argument("--config", metavar="FILE", help="settings as JSON, as the config.json of a run")
     run.add_argument("--run", metavar="DIR", help="new folder for the run's files (runs/<recipe>)")
-    run.add_argument("--resume", metavar="DIR", help="go on with the run in this folder")
+    run.add_argument("--resume", metavar="DIR", help="continue the run in this folder")
     run.add_argument(
         "--seeds", type=int, metavar="N", help="train N times, with seeds from --seed on; print mean and deviation"
     )
@@ -50,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--devices",
         type=_devices,
         metavar="all|N",
-        help="devices that share each step (1, or those of the run that --resume names); needs KERAS_BACKEND=jax",
+        help="devices that share each step (1, or as before with --resume); needs KERAS_BACKEND=jax",
     )
     run.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
     add_config_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, and print what came out."""
+    """Train, and print the results."""
     signal.signal(signal.SIGTERM, _stop)
     if args.resume:
         _check_resume(args)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         _, summary = run_seeds(args.seeds, config, dataset, folder.path, **settings)
     except KeyboardInterrupt as stop:
-        print(f"fer-tf train: stopped; go on with the same command and --run {folder.path}", file=sys.stderr)
+        print(f"fer-tf train: stopped; continue with the same command and --run {folder.path}", file=sys.stderr)
         return _status(stop)
     for split, figures in summary["splits"].items():
         accuracy, macro_f1 = figures["accuracy"], figures["macro_f1"]
@@ -110,7 +110,7 @@ def _devices(text: str) -> int | str:
 
 
 def _report(folder: RunDirectory, experiment: Callable[[], ExperimentResult]) -> int:
-    """Run the experiment; print its result, or what is kept of it and how to go on."""
+    """Run the experiment; print the result, or after a stop, what was kept and how to continue."""
     try:
         result = experiment()
     except KeyboardInterrupt as stop:
@@ -131,7 +131,7 @@ def _status(stop: KeyboardInterrupt) -> int:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as Ctrl-C is."""
+    """SIGTERM, treated like Ctrl-C."""
 
 
 def _stop(number: int, frame: object) -> None:
@@ -143,17 +143,17 @@ def _resume_hint(folder: RunDirectory) -> str:
 
     state = TrainState.load(folder)
     kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state else "no epoch was finished yet"
-    return f"{kept}; go on with: fer-tf train --resume {shlex.quote(str(folder.path))}"
+    return f"{kept}; continue with: fer-tf train --resume {shlex.quote(str(folder.path))}"
 
 
 def _settings(args: argparse.Namespace) -> tuple[str, Config]:
-    """The recipe's name, and its settings with those of --config and of the flags on top."""
+    """Return the recipe's name and its settings, overridden by --config and then by the flags."""
     values = read_json(args.config) if args.config else {}
     name = args.recipe or str(values.pop("recipe", "") or ("report" if args.data else "demo"))
     values.pop("recipe", None)
     base = recipe(name) if name in RECIPES or args.recipe else Config()
     values = {**values, **config_arguments(args)}
-    # A run may be resumed from another folder.
+    # Make paths absolute: a run may be resumed from another folder.
     if Path(str(values.get("weights", ""))).suffix:
         values["weights"] = str(Path(values["weights"]).resolve())
     if "teachers" in values:
@@ -168,7 +168,7 @@ def _check_resume(args: argparse.Namespace) -> None:
     given = ["--" + name.replace("_", "-") for name in names if getattr(args, name)]
     given += ["--" + field.replace("_", "-") for field in config_arguments(args)]
     if given:
-        raise InputError(f"--resume goes on with the run's own settings: leave out {' '.join(given)}")
+        raise InputError(f"--resume uses the run's own settings: leave out {' '.join(given)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

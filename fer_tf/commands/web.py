@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("folder", metavar="DIR", help="the folder to write")
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", metavar="FILE|fast", help="a .tflite, or fast (default: the model that ships)")
-    model.add_argument("--run", metavar="RUN", help="a run that train made: its .tflite, the smallest if several")
+    model.add_argument("--model", metavar="FILE|fast", help="a .tflite, or fast (default: the full-size shipped model)")
+    model.add_argument("--run", metavar="RUN", help="a run that train made: its .tflite, or the smallest of several")
     parser.add_argument("--serve", action="store_true", help="then serve the page on this machine until Ctrl-C")
 
 
@@ -43,7 +43,7 @@ def _model_of(run: str) -> Path:
 
     found = sorted(RunDirectory.open(run).path.glob("model-*.tflite"), key=lambda path: path.stat().st_size)
     if not found:
-        raise InputError(f"run {run} has no .tflite: write one by fer-tf export_tflite --run {run}")
+        raise InputError(f"run {run} has no .tflite: write one with fer-tf export_tflite --run {run}")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""Packs a run into a folder to publish: what others need to use, check and judge the model, no paths and no faces."""
+"""Packs a run into a folder to publish: everything to use, check and judge the model, without paths and faces."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def ship(run: RunDirectory, output: Path, *, with_keras: bool = True) -> list[Pa
         with_keras: False to leave model.keras out.
 
     Returns:
-        The paths of its files.
+        The paths of the folder's files.
 
     Raises:
-        InputError: if the run lacks a file that belongs in the folder, or `output` exists or cannot be made.
+        InputError: if the run lacks a file for the folder, or `output` exists or cannot be made.
     """
     quantization = _chosen(run)
     copied = [
@@ -85,7 +85,7 @@ def ship(run: RunDirectory, output: Path, *, with_keras: bool = True) -> list[Pa
 
 
 def checksums(folder: RunDirectory) -> str:
-    """Return the text for `sha256sum -c SHA256SUMS`: a line for each file of the folder except the list itself."""
+    """Return the text of SHA256SUMS for `sha256sum -c`: a line for each other file of the folder."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder.path).as_posix()}"
         for path in folder.files()
@@ -101,19 +101,19 @@ def read_checksums(folder: RunDirectory) -> dict[str, str]:
 
 
 def _chosen(run: RunDirectory) -> str:
-    """The quantization that `auto` chose; only its scorecard has the list `tried`."""
+    """Return the quantization that `auto` chose: the one whose scorecard has the list `tried`."""
     for path in sorted(run.path.glob(run.scorecard("*").name)):
         card = read_json(path)
         if card.get("tried"):
             return str(card["quantization"])
-    raise InputError(f"{run.path} has no .tflite that auto chose: first fer-tf export_tflite --run {run.path}")
+    raise InputError(f"{run.path} has no .tflite that auto chose: first run fer-tf export_tflite --run {run.path}")
 
 
 def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
-    """True if images of FER-2013 trained the run.
+    """Return True if the run was trained on images of FER-2013.
 
-    The published count identifies the whole training split; the hashes that ship with fer_tf identify parts of it. The
-    class names do not: other faces with the same seven classes have other terms.
+    The published count identifies the whole training split; the shipped hashes identify parts of it. The class names
+    identify nothing: other faces with the same seven classes have other terms.
     """
     if sum(facts.metrics["data"]["counts"].get("train", [])) == _NUM_FER2013_TRAINING:
         return True
@@ -121,7 +121,7 @@ def _holds_fer2013(run: RunDirectory, facts: Facts) -> bool:
 
 
 def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with file names in place of paths."""
+    """Return the settings with file names in place of paths."""
     clean = dict(values)
     for key in ("path", "weights"):
         if clean.get(key):
@@ -132,7 +132,7 @@ def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _public_command(command: str | None) -> str | None:
-    """The command with file names in place of paths; the k/K of --fold is no path."""
+    """Return the command with file names in place of paths; the k/K of --fold is not a path."""
     return command and shlex.join(
         Path(word).name if "/" in word and not re.fullmatch(r"(--fold=)?\d+/\d+", word) else word
         for word in shlex.split(command)

@@ -21,10 +21,10 @@ def to_tflite(
     metadata: dict[str, Any],
     calibration_images: np.ndarray | None = None,
 ) -> bytes:
-    """Convert and quantise a trained model: the bytes of a finished .tflite.
+    """Convert and quantise a trained model; return the bytes of a finished .tflite.
 
     Args:
-        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.
+        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), from `model.build_model`.
         quantization: one of `quantization.QUANTIZATIONS`.
         metadata: JSON-able, with `class_names`.
         calibration_images: uint8 (n, 48, 48), training images of all classes; needed for `quantization.CALIBRATED`.
@@ -34,7 +34,8 @@ def to_tflite(
         metadata are inside.
 
     Raises:
-        InputError: for an unknown quantization, missing calibration images, or a model with other inputs or outputs.
+        InputError: if the quantization is unknown, calibration images are missing, or the model has other inputs or
+            outputs.
     """
     check_quantization(quantization, calibration_images)
     return quantize(convert(model), quantization, metadata=metadata, calibration_images=calibration_images)
@@ -44,7 +45,7 @@ def convert(model: keras.Model) -> bytes:
     """Convert a model to the float flatbuffer that every quantization starts from.
 
     Args:
-        model: of `model.build_model`.
+        model: from `model.build_model`.
 
     Returns:
         A flatbuffer with input float32 (1, 48, 48, 1), grey pixels in [0, 255], and output float32 (1, classes).
@@ -61,7 +62,7 @@ def convert(model: keras.Model) -> bytes:
     function = tf.function(lambda images: network(images, training=False), autograph=False)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function(signature)], network)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    # False turns the variables into constants before conversion. True would keep them as VAR_HANDLE and READ_VARIABLE.
+    # False turns variables into constants before conversion. True would keep them as VAR_HANDLE and READ_VARIABLE.
     converter.experimental_lower_to_saved_model = False
     return converter.convert()
 
@@ -70,11 +71,11 @@ def check_backend() -> None:
     """Check that Keras runs on TensorFlow, the only backend that converts.
 
     Raises:
-        InputError: if it runs on another.
+        InputError: if Keras runs on another backend.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
-            f"export needs Keras on TensorFlow, this process runs it on {keras.backend.backend()}: "
+            f"export needs Keras on TensorFlow, but this process runs it on {keras.backend.backend()}: "
             "run export_tflite on the saved model"
         )
 
@@ -83,7 +84,7 @@ def check_task(model: keras.Model) -> None:
     """Check that a model takes square RGB images and gives probabilities of classes.
 
     Raises:
-        InputError: if its input or output has another shape.
+        InputError: if the model's input or output has another shape.
     """
     taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not (isinstance(taken, tuple) and isinstance(given, tuple)) or (
@@ -96,7 +97,7 @@ def check_task(model: keras.Model) -> None:
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """All layers, with those of nested models in the model's place."""
+    """Return all layers, with nested models replaced by their layers."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _layers(layer)
@@ -105,7 +106,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Return the model, or a float32 copy if it computes in mixed precision, which no converter takes."""
+    """Return the model, or a float32 copy if it computes in mixed precision, because converters take only float32."""
     if all(layer.compute_dtype == "float32" for layer in _layers(model)):
         return model
 
@@ -124,15 +125,15 @@ def with_preprocessing(model: keras.Model, *, batch_size: int | None = 1) -> ker
     """Put `preprocess` in front of a model: grey pixels, float32 (batch, 48, 48, 1), -> probabilities.
 
     If the network begins like EfficientNet, grey -> RGB, rescaling and normalisation are folded into its first
-    convolution, which then has one input channel. A normalisation that shifts the values needs a second channel: the
-    zero padding after it is not shifted, so this channel is constant inside the image and zero in the padding.
+    convolution, which then has one input channel. If the normalisation shifts the values, a second channel is needed,
+    because the zero padding is not shifted: this channel is constant inside the image and zero in the padding.
 
     Args:
-        model: of `model.build_model`, float32.
+        model: from `model.build_model`, float32.
         batch_size: images at a time; None for any number.
 
     Returns:
-        The model that is converted.
+        The model to convert.
     """
     pixels = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), batch_size=batch_size, dtype="float32")
     image = preprocess(pixels, model.input_shape[1])
@@ -144,7 +145,7 @@ def with_preprocessing(model: keras.Model, *, batch_size: int | None = 1) -> ker
 
 
 def _foldable_beginning(model: keras.Model) -> tuple[keras.Model, np.ndarray, np.ndarray] | None:
-    """The backbone, and scale and shift, float64 (3,), of its layers before the stem; None if they cannot be folded."""
+    """Return the backbone, and scale and shift, float64 (3,), of the layers before its stem; None if not foldable."""
     backbone = next((layer for layer in model.layers if isinstance(layer, keras.Model)), None)
     names = [layer.name for layer in backbone.layers] if backbone is not None else []
     if backbone is None or not {"stem_conv_pad", "stem_conv"} <= set(names):
@@ -174,8 +175,8 @@ def _with_folded_stem(
     kernel = keras.ops.convert_to_numpy(stem.kernel)  # (height, width, 3, filters)
     channels, folded = [grey], [np.tensordot(kernel, scale, (2, 0))]
     if np.any(shift):
-        # The constant is 255 so that both channels have the same range, and in int8 the same scale. `ops.full` would
-        # become an operator that XNNPACK does not run; an array becomes a constant. It needs a fixed batch size.
+        # The constant is 255, so both channels have the same range, and in int8 the same scale. `ops.full` would become
+        # an # operator that XNNPACK does not run; an array becomes a constant, but needs a fixed batch size.
         fixed = grey.shape[0] is not None
         channels.append(np.full(grey.shape, 255, np.float32) if fixed else keras.ops.full_like(grey, 255.0))
         folded.append(np.tensordot(kernel, shift / 255.0, (2, 0)))

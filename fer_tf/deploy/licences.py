@@ -1,17 +1,17 @@
-"""The licence texts of models: in their metadata, in model cards, and in LICENSE-WEIGHTS."""
+"""Licence texts for models' metadata, model cards, and LICENSE-WEIGHTS."""
 
 from __future__ import annotations
 
 from fer_tf.model.lite0 import LICENSE as LITE0_LICENSE
 from fer_tf.model.lite0 import PACKAGE as LITE0_PACKAGE
 
-# In the metadata of every .keras and .tflite.
+# Goes into the metadata of every .keras and .tflite.
 MODEL_LICENSE = (
     "Weights trained on the data named here; FER-2013 is for research use only, and so are weights trained on it. "
     "The code is Apache-2.0."
 )
 
-# LICENSE-WEIGHTS, in packed folders of models that come from FER-2013.
+# The file LICENSE-WEIGHTS in packed folders of models that come from FER-2013.
 WEIGHTS_LICENCE = """\
 Licence of the weights in this folder (model.keras and the .tflite files)
 
@@ -49,11 +49,11 @@ _FROM_LITE0 = (
 
 
 def data_terms(weights: str | None, *, fer2013: bool) -> str:
-    """Return the terms of a model's training data, as sentences of its model card.
+    """Return the terms of a model's training data, as sentences for the model card.
 
     Args:
         weights: the backbone's starting weights, as in `Config.weights`.
-        fer2013: True if images of FER-2013 trained the model.
+        fer2013: True if the model was trained on images of FER-2013.
     """
     sentences = [_FER2013 if fer2013 else _OTHER_DATA]
     if weights == "fer2013" and not fer2013:
@@ -64,17 +64,17 @@ def data_terms(weights: str | None, *, fer2013: bool) -> str:
 
 
 def needs_weights_licence(weights: str | None, *, fer2013: bool) -> bool:
-    """Return True if LICENSE-WEIGHTS binds the model: FER-2013 trained it, or the backbone that it started from.
+    """Return True if LICENSE-WEIGHTS binds the model: the model or its starting backbone was trained on FER-2013.
 
     Args:
         weights: the backbone's starting weights, as in `Config.weights`.
-        fer2013: True if images of FER-2013 trained the model.
+        fer2013: True if the model was trained on images of FER-2013.
     """
     return fer2013 or weights == "fer2013"
 
 
 def backbone_terms(weights: str | None) -> tuple[str, list[str]] | None:
-    """Return a sentence on the origin of the starting weights and their licence by paragraph; None if none is quoted.
+    """Return a sentence on the origin of the starting weights, and their licence by paragraph; None if not quoted.
 
     Args:
         weights: the backbone's starting weights, as in `Config.weights`.

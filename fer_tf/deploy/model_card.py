@@ -25,9 +25,9 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool, with_keras: bo
     """Write the model card of a packed run.
 
     Args:
-        facts: of the run.
-        quantization: of the .tflite in the folder.
-        fer2013: True if images of FER-2013 trained the run.
+        facts: the facts of the run.
+        quantization: quantization of the .tflite in the folder.
+        fer2013: True if the run was trained on images of FER-2013.
         with_keras: False if the folder has no model.keras.
     """
     card = facts.scorecards[quantization]
@@ -69,7 +69,7 @@ def model_card(facts: Facts, quantization: str, *, fer2013: bool, with_keras: bo
         Heading("Training data and licence"),
         Paragraph(f"{data_terms(config.get('weights'), fer2013=fer2013)} {_HASHES}"),
         *(
-            (Paragraph(f"The labels are {votes_text(votes)}: another target than those of the data itself."),)
+            (Paragraph(f"The labels are {votes_text(votes)}, which differ from the labels of the data itself."),)
             if votes
             else ()
         ),

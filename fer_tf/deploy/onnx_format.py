@@ -18,11 +18,11 @@ OPSET = 18  # ONNX 1.13 of 2022; ONNX Runtime 1.14 and newer read it
 def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
     """Convert a trained model to the bytes of a float32 ONNX file.
 
-    The metadata stands in the file's `metadata_props`: `fer_tf.json` (all of it, as JSON), `labels.txt` (one class a
-    line) and `license`.
+    The file's `metadata_props` hold `fer_tf.json` (all metadata, as JSON), `labels.txt` (one class a line) and
+    `license`.
 
     Args:
-        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), of `model.build_model`.
+        model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes), from `model.build_model`.
         metadata: JSON-able, with `class_names`.
 
     Returns:
@@ -30,8 +30,8 @@ def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
         float32 (batch, classes).
 
     Raises:
-        InputError: for a model with other inputs or outputs, or Keras on another backend than TensorFlow.
-        ModuleNotFoundError: without the packages of the extra `onnx`.
+        InputError: if the model has other inputs or outputs, or Keras does not run on TensorFlow.
+        ModuleNotFoundError: if the packages of the extra `onnx` are not installed.
     """
     check_backend()
     check_task(model)
@@ -39,7 +39,7 @@ def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
     import tensorflow as tf
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it reports each pass of its optimiser
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it logs each pass of its optimiser
     grey = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1), dtype="uint8")
     network = with_preprocessing(in_float32(model), batch_size=None)
     network = keras.Model(grey, network(keras.ops.cast(grey, "float32")))

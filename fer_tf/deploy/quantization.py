@@ -1,7 +1,7 @@
-"""Turns a float .tflite into the finished file in one of several quantizations. Needs no Keras.
+"""Turns a float .tflite into a finished file with one of several quantizations. Needs no Keras.
 
-A new quantization gets its name in `QUANTIZATIONS` (and in `CALIBRATED`, if it needs calibration images), its branch in
-`quantize`, and its place in `predict`'s list of files to look for.
+To add a quantization, put its name into `QUANTIZATIONS` (and `CALIBRATED`, if it needs calibration images), write its
+branch in `quantize`, and add it to the list of files that `predict` looks for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fer_tf.task import IMAGE_SIZE
 
 QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8", "int8_mixed")
 CALIBRATED = ("int8", "int8_mixed")  # these need calibration images
-AUTO = "auto"  # try all, choose one: `release`
+AUTO = "auto"  # try all and choose one; see `release`
 MODES = (*QUANTIZATIONS, AUTO)
 _log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ def check_quantization(quantization: str, calibration_images: np.ndarray | None 
     """Check the arguments of `quantize` before the model is converted.
 
     Raises:
-        InputError: for a name that is not in `QUANTIZATIONS`, or for one in `CALIBRATED` without calibration images or
-            with others than uint8 (n, 48, 48).
+        InputError: if the name is not in `QUANTIZATIONS`, or it is in `CALIBRATED` and the calibration images are
+            missing or not uint8 (n, 48, 48).
     """
     if quantization not in QUANTIZATIONS:
         raise InputError(f"unknown quantization {quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
@@ -42,8 +42,8 @@ def check_quantization(quantization: str, calibration_images: np.ndarray | None 
     if calibration_images is None or len(calibration_images) == 0:
         others = ", ".join(name for name in QUANTIZATIONS if name not in CALIBRATED)
         raise InputError(
-            f"no calibration images: {quantization} measures value ranges on training images; give some, or choose a "
-            f"quantization that needs none ({others})"
+            f"no calibration images: {quantization} measures value ranges on training images; give images, or choose "
+            f"a quantization that needs none ({others})"
         )
     if calibration_images.dtype != np.uint8 or calibration_images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
         raise InputError(
@@ -52,20 +52,20 @@ def check_quantization(quantization: str, calibration_images: np.ndarray | None 
         )
 
 
-# The arithmetic of a block of the network. Its weights are int8 in all three.
+# The arithmetic of a block of the network. The weights are int8 in all three cases.
 STATIC = "static"  # int8 values; calibration fixes their ranges
-DYNAMIC = "dynamic"  # float values; each convolution turns them into int8 with the range of the present image
+DYNAMIC = "dynamic"  # float values; each convolution converts them to int8 with the current image's range
 FLOAT = "float"  # float values
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # Convolutions with fewer weights keep them in float, except in static blocks. This adds 0.13 MB to B0's 4.5 MB and no
 # time. It removes most of int8's error: the few weights of the first layers influence every later value.
 _SMALL = 8192
-# Ranges tried for static int8: this quantile of the images' maxima, and likewise of their minima. 1 gives the plain
-# extremes; one odd image can then widen the range so much that the other images lose resolution.
+# Ranges to try for static int8: this quantile of the images' maxima, and likewise of their minima. 1 means the plain
+# extremes; a single odd image can then widen the range so much that the other images lose resolution.
 _RANGE_QUANTILES = (0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
 _BLOCK = re.compile(r"(?:^|/)(stem|block\d[a-z]|top|logits)_")  # in tensor names, which contain the layer names
-_TARGET_AGREEMENT = 0.98  # of int8_mixed with float on the calibration images
-_MAX_EXCLUDED_SHARE = 0.5  # of the network's values; above it, dynamic is as fast as int8_mixed and more exact
+_TARGET_AGREEMENT = 0.98  # agreement of int8_mixed with float on the calibration images
+_MAX_EXCLUDED_SHARE = 0.5  # of the network's values; beyond this, dynamic is as fast and more exact
 
 
 def quantize(
@@ -79,7 +79,7 @@ def quantize(
     """Quantise a converted model; return the bytes of the finished .tflite.
 
     Args:
-        flatbuffer: of `conversion.convert`: float32 grey pixels (1, 48, 48, 1) -> probabilities.
+        flatbuffer: from `conversion.convert`: float32 grey pixels (1, 48, 48, 1) -> probabilities.
         quantization: one of `QUANTIZATIONS`.
         metadata: JSON-able, with `class_names`.
         calibration_images: uint8 (n, 48, 48), training images of all classes; needed for `CALIBRATED`.
@@ -90,7 +90,7 @@ def quantize(
         float32 (1, classes). Labels and metadata are inside.
 
     Raises:
-        InputError: for an unknown quantization or missing calibration images.
+        InputError: if the quantization is unknown or calibration images are missing.
     """
     check_quantization(quantization, calibration_images)
     details: dict[str, Any] = {}
@@ -115,13 +115,13 @@ _LEVELS = {"weight_int8": FLOAT, "dynamic": DYNAMIC}
 
 
 # --- recipes of litert-quantizer -------------------------------------------------------------------------------------
-# A recipe is a list of rules. If several match an operator, the one whose regex came last in the list holds.
+# A recipe is a list of rules. If several rules match an operator, the last one in the list wins.
 
 
 def _rule(
     operation: str, config: dict[str, Any] | None, *, algorithm: str = "min_max_uniform_quantize", regex: str = ".*"
 ) -> dict[str, Any]:
-    """A rule for the operators of one kind whose output name matches; without a config they stay unchanged."""
+    """Rule for operators of one kind whose output name matches; without a config, the operators stay unchanged."""
     return {
         "regex": regex,
         "operation": operation,
@@ -155,14 +155,14 @@ def _rules_at(level: str, regex: str) -> list[dict[str, Any]]:
     """Rules that make all matching operators compute in DYNAMIC or FLOAT."""
     rules = [_rule("*", None, regex=regex)]
     for operation in _CONVOLUTIONS:
-        # XNNPACK has no dynamic depthwise convolution. Each one would split the partition and run slowly outside it.
+        # XNNPACK has no dynamic depthwise convolution: each would split the partition and run slowly outside it.
         computed = FLOAT if operation == "DEPTHWISE_CONV_2D" else level
         rules.append(_rule(operation, _config(computed), regex=regex))
     return rules
 
 
 def _small_convolutions(flatbuffer: bytes) -> list[str]:
-    """Output names of the convolutions with few weights."""
+    """Return the output names of the convolutions with few weights."""
     model = tflite_format.parse(flatbuffer)
     tensors = model.subgraphs[0].tensors
     return [
@@ -202,15 +202,15 @@ def _apply(flatbuffer: bytes, recipe: list[dict[str, Any]], ranges: dict[str, An
     return bytes(result.quantized_model)
 
 
-# --- static int8: ranges, and the blocks that are excluded -----------------------------------------------------------
+# --- static int8: ranges and excluded blocks -------------------------------------------------------------------------
 
 
 def _search(flatbuffer: bytes, images: np.ndarray, *, mixed: bool) -> tuple[bytes, dict[str, Any]]:
     """Quantise to static int8 with the ranges that change the output least.
 
     Args:
-        flatbuffer: of `conversion.convert`.
-        images: uint8 (n, 1, 48, 48, 1); they give the ranges, and the distance from the float output.
+        flatbuffer: from `conversion.convert`.
+        images: uint8 (n, 1, 48, 48, 1), to measure the ranges and the distance from the float output.
         mixed: True to exclude blocks until the agreement with float is high enough.
 
     Returns:
@@ -242,7 +242,7 @@ def _search(flatbuffer: bytes, images: np.ndarray, *, mixed: bool) -> tuple[byte
 class _Observed:
     """Values of the float model on the calibration images."""
 
-    names: list[str]  # of the input and of the tensors that operators compute
+    names: list[str]  # names of the input and of the tensors that operators compute
     ranks: list[int]
     extremes: np.ndarray  # float32 (n, tensors, 2): minimum and maximum
     probabilities: np.ndarray  # float32 (n, classes)
@@ -279,7 +279,7 @@ def _interpreter(flatbuffer: bytes, *, keep_tensors: bool = False) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide litert-quantizer's progress bars and LiteRT's warning about the memory of kept tensors."""
+    """Hide litert-quantizer's progress bars and LiteRT's warning that kept tensors need memory."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
@@ -292,7 +292,7 @@ def _invoke(interpreter: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _pixel_tensors(flatbuffer: bytes) -> set[str]:
-    """Names of the tensors that hold grey values, from the input on: their range is 0 to 255, whatever was observed."""
+    """Names of the tensors that hold grey values, from the input on: their range is always 0 to 255."""
     model = tflite_format.parse(flatbuffer)
     graph = model.subgraphs[0]
     pixels = set(graph.inputs)
@@ -304,7 +304,7 @@ def _pixel_tensors(flatbuffer: bytes) -> set[str]:
 
 
 def _ranges(observed: _Observed, quantile: float, pixels: set[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Each tensor's range, at a quantile over the images, in the form of litert-quantizer's calibration result."""
+    """Each tensor's range at a quantile over the images, in the format of litert-quantizer's calibration result."""
     low = np.quantile(observed.extremes[:, :, 0], 1 - quantile, axis=0).astype(np.float32)
     high = np.quantile(observed.extremes[:, :, 1], quantile, axis=0).astype(np.float32)
     exact = np.array([name in pixels for name in observed.names])
@@ -322,7 +322,7 @@ class _Trial:
         self.flatbuffer = flatbuffer
         interpreter = _interpreter(flatbuffer)
         probabilities = np.stack([_invoke(interpreter, image) for image in images])
-        # Mean total variation; in the Kullback-Leibler divergence a few odd images would outweigh all others.
+        # Mean total variation: in the Kullback-Leibler divergence, a few odd images would outweigh all others.
         self.distance = float(np.mean(np.abs(probabilities - reference).sum(axis=1)) / 2)
         self.agreement = float(np.mean(reference.argmax(axis=1) == probabilities.argmax(axis=1)))
 
@@ -330,8 +330,8 @@ class _Trial:
 def _value_shares(flatbuffer: bytes) -> dict[str, float]:
     """Each block's share of the values that the network computes for an image.
 
-    The share stands for the time that excluding a block costs: its products stay int8, its values are four times as
-    wide. Unlike a measured time, it is the same on every machine and in every export.
+    The share stands for the time cost of excluding a block: the block's products stay int8, but its values are four
+    times as wide. Unlike a measured time, the share is the same on every machine and in every export.
     """
     graph = tflite_format.parse(flatbuffer).subgraphs[0]
     values: dict[str, int] = {}
@@ -349,8 +349,8 @@ def _exclude_blocks(
 
     Args:
         best: the candidate without exclusions.
-        shares: of the blocks that may be excluded, as `_value_shares` returns them.
-        trial: makes the candidate with the given blocks excluded.
+        shares: shares of the blocks that may be excluded, from `_value_shares`.
+        trial: makes the candidate that excludes the given blocks.
 
     Returns:
         The best candidate, and its excluded blocks in the order of their choice.
@@ -362,7 +362,7 @@ def _exclude_blocks(
         gains = {block: gain for block, gain in gains.items() if shares[block] <= room}
         if not gains:
             break
-        # Lazy greedy search: a gain seldom grows as blocks are excluded, so only the top one is measured again.
+        # Lazy greedy search: gains rarely grow when blocks are excluded, so only the top one is measured again.
         fresh: dict[str, _Trial] = {}
         while (top := max(gains, key=lambda block: gains[block])) not in fresh:
             fresh[top] = trial([*excluded_blocks, top])

@@ -32,7 +32,7 @@ from fer_tf.text import points_with_interval
 if TYPE_CHECKING:
     import keras
 
-_NUM_SYNTHETIC = 350  # faces, the classes in turn
+_NUM_SYNTHETIC = 350  # faces; they cycle through the classes
 _SYNTHETIC_SEED = 2013
 _NUM_SAMPLES, _SAMPLE_SEED = 10, 48
 _NUM_WARM_UP, _NUM_TIMED = 20, 300
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Released:
-    """A finished .tflite and what was measured on it."""
+    """A finished .tflite and its measurements."""
 
     quantization: str
     data: bytes
@@ -86,23 +86,23 @@ def export_tflite(
     """Write a run's model as a .tflite, scored against the Keras model, with its scorecard beside it.
 
     Args:
-        run: the folder of a run that is over.
+        run: the folder of a finished run.
         quantization: one of `deploy.quantization.MODES`. `auto` tries all and keeps the fastest file whose 95 %
             interval excludes a loss of more than `max_drop` points of validation accuracy.
         data: data to calibrate and score with; the run's own if None.
-        num_calibration: training images for calibration.
-        max_drop: points of validation accuracy that may be lost against Keras, 0 to 100.
+        num_calibration: number of training images for calibration.
+        max_drop: largest loss of validation accuracy against Keras, in points, 0 to 100.
         force: True to write the file even if it loses more than `max_drop`.
-        colour: `grey` for input uint8 (1, 48, 48, 1), or `rgb` for (1, 48, 48, 3), which MediaPipe's ImageClassifier
-            takes.
+        colour: `grey` for input uint8 (1, 48, 48, 1), or `rgb` for (1, 48, 48, 3), which fits MediaPipe's
+            ImageClassifier.
         output: the .tflite to write; its scorecard has the same name with .json. Both are in the run's folder if None.
 
     Returns:
         The paths of both files, and the scorecard: accuracy, macro-F1, agreement with Keras, size, latency.
 
     Raises:
-        InputError: for an unknown quantization, a run without a model, data with other classes, an output that cannot
-            be written, Keras on another backend than TensorFlow, or a file that loses more than `max_drop`.
+        InputError: if the quantization is unknown, the run has no model, the data has other classes, the output cannot
+            be written, Keras does not run on TensorFlow, or the file loses more than `max_drop`.
 
     Example:
         >>> import fer_tf
@@ -134,7 +134,7 @@ def export_tflite(
             _log.info("%s", format_tried(released.scorecard))
         raise InputError(
             f"{released.quantization} loses {released.drop:.2f} points of accuracy against Keras on the selection "
-            f"split, more than --max-drop {max_drop:g}: choose --quantization {AUTO}, or write it all the same by "
+            f"split, more than --max-drop {max_drop:g}: choose --quantization {AUTO}, or write it anyway with "
             "--force"
         )
     if output is None:
@@ -150,24 +150,24 @@ def export_onnx(run: str | Path, *, data: str | Path | None = None, output: str 
     """Write a run's model as float32 .onnx, scored by ONNX Runtime against the Keras model, with its scorecard.
 
     Args:
-        run: the folder of a run that is over.
-        data: data to score with; the run's own if None.
+        run: the folder of a finished run.
+        data: data to score with; the run's own data if None.
         output: the .onnx to write; its scorecard has the same name with .json. Both are in the run's folder if None.
 
     Returns:
-        The paths of both files, and the scorecard, as `export_tflite` gives it.
+        The paths of both files, and the scorecard, as from `export_tflite`.
 
     Raises:
-        InputError: for a run without a model, data with other classes, an output that cannot be written, or Keras on
-            another backend than TensorFlow.
-        ModuleNotFoundError: without the packages of the extra `onnx`.
+        InputError: if the run has no model, the data has other classes, the output cannot be written, or Keras does not
+            run on TensorFlow.
+        ModuleNotFoundError: if the packages of the extra `onnx` are not installed.
 
     Example:
         >>> import fer_tf
         >>> fer_tf.export_onnx("runs/demo").path.name
         'model.onnx'
     """
-    import onnxruntime  # noqa: F401 - before the work begins: a missing package is the commonest mistake
+    import onnxruntime  # noqa: F401 - fail early: a missing package is the most frequent mistake
     import tf2onnx  # noqa: F401
 
     from fer_tf.inference.onnx_model import ONNXPredictor
@@ -187,7 +187,7 @@ def export_onnx(run: str | Path, *, data: str | Path | None = None, output: str 
 
 
 def _output_path(directory: RunDirectory, default: Path, output: str | Path | None) -> Path:
-    """The file to write, checked before the work begins."""
+    """Return the file to write, checked before the work begins."""
     if output is None:
         directory.check_open()
     path = default if output is None else Path(output)
@@ -198,7 +198,7 @@ def _output_path(directory: RunDirectory, default: Path, output: str | Path | No
 
 
 def _load_run(directory: RunDirectory, data: str | Path | None) -> tuple[keras.Model, KerasPredictor, Dataset]:
-    """A run's model, as the network and as a predictor, and the data to score it on."""
+    """Return a run's model, as network and as predictor, and the data to score it on."""
     metadata = read_metadata(directory.model)
     dataset = run_data(directory, run_config(directory), None if data is None else str(data)).decoded()
     if tuple(metadata["class_names"]) != dataset.class_names:
@@ -228,21 +228,21 @@ def release(
     """Export a trained model in one quantization, or in all to choose one, and score it.
 
     Args:
-        model: of `model.build_model`, trained.
+        model: a trained model from `model.build_model`.
         quantization: one of `quantization.MODES`. `auto` chooses the fastest file whose 95 % interval (of the paired
             difference from the Keras model) excludes a loss of more than `max_drop` points of validation accuracy.
         keras_predictor: the same model as an `inference.KerasPredictor`; its metadata goes into the file.
-        dataset: decoded, with a validation split to score on and a train split to calibrate on.
-        num_calibration: calibration images.
-        max_drop: points of accuracy, at least 0; for `auto`.
+        dataset: decoded data with a validation split to score on and a train split to calibrate on.
+        num_calibration: number of calibration images.
+        max_drop: points of accuracy, at least 0; used by `auto`.
         colour: a member of `task.INPUTS`.
-        seed: for drawing the calibration images.
+        seed: seed of the draw of calibration images.
 
     Returns:
         The file and its scorecard. With `auto`, `tried` in the scorecard has a row for each quantization.
 
     Raises:
-        InputError: for an unknown quantization, a model of another task, or a dataset without what is needed.
+        InputError: if the quantization is unknown, the model has another task, or the dataset lacks a needed split.
     """
     from fer_tf.deploy.conversion import convert
 
@@ -285,8 +285,8 @@ def _holds(released: Released, max_drop: float) -> bool:
 
 
 def _in_current_schema(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata of a .keras of any version with the keys that `SCHEMA_VERSION` asks for."""
-    values = {key: value for key, value in metadata.items() if key != "format"}  # what version 1 called it
+    """Convert the metadata of a .keras of any version to the keys of `SCHEMA_VERSION`."""
+    values = {key: value for key, value in metadata.items() if key != "format"}  # its name in version 1
     return {"prediction_sets": None, "crop": None, **values, "schema_version": SCHEMA_VERSION}
 
 
@@ -303,12 +303,12 @@ def _summary(released: Released, max_drop: float) -> dict[str, Any]:
 
 
 def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.ndarray:
-    """Draw training images for calibration: from each class its share, and at least one.
+    """Draw training images for calibration, with the same class shares and at least one image of each class.
 
     Args:
-        dataset: decoded.
+        dataset: decoded data.
         count: number of images, at least the number of classes.
-        seed: for the draw.
+        seed: seed of the draw.
 
     Returns:
         uint8 (about `count`, 48, 48); all training images if there are fewer.
@@ -318,7 +318,7 @@ def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.nda
     """
     if not dataset.has("train"):
         raise InputError(
-            f"no calibration images: {dataset.source} has no training images; name data with a train split by --data"
+            f"no calibration images: {dataset.source} has no training images; name data with a train split with --data"
         )
     train = dataset.take("train").decoded()
     assert train.images is not None
@@ -337,7 +337,9 @@ def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.nda
 
 def _on_validation(predictor: Predictor, dataset: Dataset) -> _Reference:
     if not dataset.has("validation"):
-        raise InputError(f"{dataset.source} has no validation images to score the export on: name other data by --data")
+        raise InputError(
+            f"{dataset.source} has no validation images to score the export on: name other data with --data"
+        )
     part = dataset.take("validation").decoded()
     assert part.images is not None
     about = {"source": part.source, "sha256": part.sha256, "synthetic": part.synthetic}
@@ -345,10 +347,10 @@ def _on_validation(predictor: Predictor, dataset: Dataset) -> _Reference:
 
 
 def synthetic_faces(class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draw the faces of every scorecard, so that anyone can measure their figures again without a data set.
+    """Draw the faces of every scorecard, so that anyone can measure these figures again without a data set.
 
     Args:
-        class_names: of the model.
+        class_names: the model's classes.
 
     Returns:
         uint8 (n, 48, 48) and their labels, int64 (n,); labels are None if a class is not one of the seven emotions.
@@ -409,10 +411,10 @@ def _score(predictor: Predictor, reference: _Reference) -> dict[str, Any]:
 
 
 def latency_ms(predictor: Predictor, image: np.ndarray) -> float:
-    """Median time of one prediction, ms, after a few uncounted ones.
+    """Median time of one prediction, ms, after a few that are not counted.
 
     Args:
-        predictor: opened with one thread.
+        predictor: a model opened with one thread.
         image: uint8 (1, 48, 48).
     """
     times = []
@@ -460,11 +462,11 @@ def sample_answers(model: Path) -> dict[str, Any]:
     """Return ten drawn faces and a model's answers.
 
     Args:
-        model: a .tflite of ours.
+        model: a .tflite that fer_tf wrote.
 
     Returns:
-        JSON-able: `model` (file name and SHA-256), `class_names`, `pixels_sha256` (of all pixels in the order of the
-        list, one byte each), and `crops`: `pixels`, 2,304 grey values in [0, 255], row by row, and `probabilities`.
+        JSON-able: `model` (file name and SHA-256), `class_names`, `pixels_sha256` (digest of all pixels in the list's
+        order, one byte each), and `crops`: `pixels`, 2,304 grey values in [0, 255], row by row, and `probabilities`.
 
     Raises:
         InputError: if the model breaks fer_tf's contract.

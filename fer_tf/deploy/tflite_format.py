@@ -1,4 +1,4 @@
-"""Edits a converted .tflite: gives it uint8 grey pixels as input, names, labels and metadata."""
+"""Edits a converted .tflite: sets uint8 grey pixels as input, and adds names, labels and metadata."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fer_tf.artifacts import LABELS_NAME, METADATA_NAME, parse_metadata
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
 _SIGNATURE = "serving_default"
-_ALIGNMENT = 16  # bytes, of every buffer; the schema requires it, and flatbuffers' Python code does not do it
-_METADATA_ENTRY = "TFLITE_METADATA"  # this and the next lines: metadata_schema.fbs of the LiteRT metadata convention
+_ALIGNMENT = 16  # bytes, for every buffer; the schema requires it, but flatbuffers' Python code does not do it
+_METADATA_ENTRY = "TFLITE_METADATA"  # this and the next lines: metadata_schema.fbs of the LiteRT convention
 _METADATA_IDENTIFIER = b"M001"
 _METADATA_PARSER_VERSION = "1.0.0"
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1
@@ -50,7 +50,7 @@ class _AlignedBuffer(schema.BufferT):
 
 
 def serialize(model: Any) -> bytes:
-    """Return the bytes of a tree of `parse`, with every constant inside and aligned."""
+    """Return the bytes of a model tree from `parse`, with every constant inside and aligned."""
     for index, buffer in enumerate(model.buffers):
         if buffer.data is not None and len(buffer.data):
             model.buffers[index] = _AlignedBuffer()
@@ -61,10 +61,11 @@ def serialize(model: Any) -> bytes:
 def use_uint8_input(model: Any) -> None:
     """Change a graph with a float input to uint8 with scale 1 and zero point 0, so that the values are the grey pixels.
 
-    DEQUANTIZE or QUANTIZE converts the pixels. XNNPACK runs both, but not CAST, which would split its partition.
+    DEQUANTIZE or QUANTIZE converts the pixels. XNNPACK runs both; it does not run CAST, which would split its
+    partition.
 
     Args:
-        model: of `parse`, with a float32 input, which a QUANTIZE may follow; changed in place.
+        model: from `parse`, with a float32 input that a QUANTIZE may follow; changed in place.
     """
     graph = model.subgraphs[0]
     index = graph.inputs[0]
@@ -75,7 +76,7 @@ def use_uint8_input(model: Any) -> None:
     pixels.quantization = _quantization(1.0, 0)
     readers = [operator for operator in graph.operators if index in operator.inputs]
     if all(_is_exact_quantize(model, graph, operator) for operator in readers):
-        return  # QUANTIZE itself takes uint8 to int8, a shift by 128
+        return  # QUANTIZE also converts uint8 to int8, a shift by 128
     graph.tensors.append(floats)
     for operator in readers:
         operator.inputs = [len(graph.tensors) - 1 if tensor == index else tensor for tensor in operator.inputs]
@@ -88,10 +89,10 @@ def use_uint8_input(model: Any) -> None:
 def use_rgb_input(model: Any) -> None:
     """Put four operators in front of a graph that takes grey pixels, so that it takes RGB pixels.
 
-    The grey value is Pillow's: the weighted sum, rounded. For pixels whose three values are equal it is that value.
+    The grey value is Pillow's: the weighted sum, rounded. If the three values are equal, the grey value is the same.
 
     Args:
-        model: of `parse`, after `use_uint8_input`; changed in place.
+        model: from `parse`, after `use_uint8_input`; changed in place.
     """
     graph = model.subgraphs[0]
     grey = graph.inputs[0]
@@ -157,10 +158,10 @@ def _operator_code(model: Any, builtin: int) -> int:
 
 
 def name_input_and_output(model: Any) -> None:
-    """Give input, output and signature their names.
+    """Set the names of input, output and signature.
 
     Args:
-        model: of `parse`; changed in place.
+        model: from `parse`; changed in place.
     """
     graph = model.subgraphs[0]
     signature = schema.SignatureDefT()
@@ -184,7 +185,7 @@ def with_metadata(model: Any, metadata: dict[str, Any]) -> bytes:
     the archive; any zip program opens the archive.
 
     Args:
-        model: of `parse`; changed in place.
+        model: from `parse`; changed in place.
         metadata: JSON-able, with `class_names`.
 
     Returns:
@@ -207,8 +208,8 @@ def with_prediction_sets(content: bytes, prediction_sets: dict[str, Any] | None)
     """Return a finished file with other thresholds in its metadata; the flatbuffer stays the same.
 
     Args:
-        content: of `with_metadata`.
-        prediction_sets: of `evaluation.fit_prediction_sets`.
+        content: the result of `with_metadata`.
+        prediction_sets: the result of `evaluation.fit_prediction_sets`.
     """
     metadata = parse_metadata(content, "the .tflite")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -217,7 +218,7 @@ def with_prediction_sets(content: bytes, prediction_sets: dict[str, Any] | None)
 
 
 def _with_archive(flatbuffer: bytes, metadata: dict[str, Any]) -> bytes:
-    """The flatbuffer with labels and metadata behind it."""
+    """Return the flatbuffer, followed by the archive of labels and metadata."""
     metadata = {**metadata, "flatbuffer_sha256": hashlib.sha256(flatbuffer).hexdigest()}
     archive = io.BytesIO(flatbuffer)
     with zipfile.ZipFile(archive, "a") as writer:
@@ -254,7 +255,7 @@ def _convention_metadata(description: str, licence: str, *, colour: str) -> byte
     size = builder.EndObject()
     image = table(2, {1: size}, {0: _COLOUR_SPACE[colour]})  # ImageProperties
     image_content = table(3, {1: image}, {0: _IMAGE_PROPERTIES})
-    pixels = table(7, {0: text(INPUT_NAME), 1: text(f"{colour} pixel values, 0 to 255, as they are"), 3: image_content})
+    pixels = table(7, {0: text(INPUT_NAME), 1: text(f"{colour} pixel values, 0 to 255, not scaled"), 3: image_content})
     labels = table(5, {0: text(LABELS_NAME), 1: text("one class a line")}, {2: _TENSOR_AXIS_LABELS})
     score_content = table(3, {1: table(0, {})}, {0: _FEATURE_PROPERTIES})
     scores = table(
