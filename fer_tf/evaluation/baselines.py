@@ -12,10 +12,12 @@ def majority_baseline(train_labels: np.ndarray, labels: np.ndarray) -> float:
 
     Args:
         train_labels: int (m,).
-        labels: int (n,), of the split to be scored.
+        labels: int (n,), labels of the split to score.
     """
     if not len(train_labels) or not len(labels):
-        raise InputError(f"a baseline got {len(train_labels)} training and {len(labels)} test labels; expected some")
+        raise InputError(
+            f"a baseline got {len(train_labels)} training and {len(labels)} test labels; expected one or more"
+        )
     return float(np.mean(labels == np.bincount(train_labels).argmax()))
 
 
@@ -27,7 +29,7 @@ def linear_baseline(
     Args:
         train_images: uint8 (m, height, width).
         train_labels: int (m,), at least two classes.
-        images: uint8 (n, height, width), the split to be scored.
+        images: uint8 (n, height, width), the split to score.
         labels: int (n,).
     """
     from sklearn.linear_model import LogisticRegression

@@ -11,7 +11,7 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.checks import NUM_RESAMPLES, checked
 
 NUM_BINS = 15  # as in Guo et al. (2017)
-TINY = float(np.finfo(np.float32).tiny)  # in place of 0, to which a float32 softmax may underflow; keeps the log finite
+TINY = float(np.finfo(np.float32).tiny)  # replaces 0, the underflow of a float32 softmax, to keep the log finite
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 
 
@@ -69,11 +69,11 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     Log-probabilities replace the logits: they differ by a constant per image, which softmax removes.
 
     Args:
-        labels: int (n,), in [0, C); of the validation split only.
+        labels: int (n,), in [0, C), from the validation split only.
         probabilities: float (n, C).
 
     Returns:
-        T in [0.05, 20], by which logits are divided. The model was overconfident if T is above 1.
+        T in [0.05, 20], the divisor of the logits. If T is above 1, the model was overconfident.
     """
     from scipy.optimize import minimize_scalar
 
@@ -87,7 +87,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return the probabilities of the same logits divided by `temperature`.
+    """Return the probabilities that result if the logits are divided by `temperature`.
 
     Args:
         probabilities: float (n, C).
@@ -107,20 +107,20 @@ def undo_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 
 
 def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
-    """Test temperature scaling on images that did not choose it: fit on one half, measure on the other, both ways.
+    """Test temperature scaling on images that did not choose it: fit on each half, measure on the other.
 
-    The calibration error is compared with the band that a perfectly calibrated model with the same scores would show;
-    labels drawn from the predicted probabilities simulate such a model. An error below the band is no fault.
+    The calibration error is compared with the band of a perfectly calibrated model with the same scores, simulated by
+    labels drawn from the predicted probabilities. An error below the band is not a fault.
 
     Args:
-        labels: int (n,), in [0, C); of the validation split.
+        labels: int (n,), in [0, C), from the validation split.
         probabilities: float (n, C), before temperature scaling.
-        seed: of the split into halves and of the simulation.
+        seed: seed of the split into halves and of the simulation.
 
     Returns:
         `halves`: for each half `num_images`, `temperature` (fitted on the other half), `ece_before`, `ece_after`,
         `band` (95 % of the simulated errors), `inside_band` (False if above it), `nll_before`, `nll_after`. `passed`:
-        True if neither half lies above its band and the likelihood over both is no worse than before.
+        True if neither half is above its band and the likelihood over both halves has not become worse.
     """
     labels, probabilities = checked(labels, probabilities, None)
     if len(labels) < 4:
@@ -159,7 +159,7 @@ def place_in_band(half: Mapping[str, Any]) -> str:
 
 
 def calibration_verdict(check: Mapping[str, Any]) -> str:
-    """Say in one sentence if the check passed, and if not, why.
+    """Say in one sentence whether the check passed, or why not.
 
     Args:
         check: as returned by `calibration_check`.
@@ -182,7 +182,7 @@ def calibration_verdict(check: Mapping[str, Any]) -> str:
 
 
 def calibration_meaning(check: Mapping[str, Any]) -> str:
-    """Say in one sentence what the check means for who reads a score.
+    """Say in one sentence what the check means for the reader of a score.
 
     Args:
         check: as returned by `calibration_check`.
@@ -206,7 +206,7 @@ def _check_temperature(temperature: float) -> None:
 
 
 def _bin_index(confidence: np.ndarray) -> np.ndarray:
-    """Number of each score's bin: (0, 1/15], (1/15, 2/15], ...; an upper edge belongs to its bin."""
+    """Number of each score's bin: (0, 1/15], (1/15, 2/15], ...; each bin includes its upper edge."""
     return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
 
 

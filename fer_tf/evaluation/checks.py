@@ -1,4 +1,4 @@
-"""Checks of the arguments, and the bootstrap's interval; every metric uses them."""
+"""Argument checks and the bootstrap's interval, which every metric uses."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def checked(
     if bad.any():
         first = bad.argmax()
         raise InputError(
-            f"{bad.sum()} of {num_images} rows are no probabilities (first: image {first}, sum {sums[first]:.4f},"
+            f"{bad.sum()} of {num_images} rows are not probabilities (first: image {first}, sum {sums[first]:.4f},"
             f" smallest {probabilities[first].min():.4f}); expected values from 0 to 1 that sum to 1, not logits"
         )
     return labels.astype(np.int64), probabilities / sums[:, None]
 
 
 def percentile_interval(values: np.ndarray) -> list[float]:
-    """95 % interval of bootstrapped values."""
+    """Return the 95 % interval of bootstrapped values."""
     return [float(bound) for bound in np.quantile(values, (0.025, 0.975))]

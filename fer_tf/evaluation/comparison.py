@@ -17,13 +17,13 @@ def compare(
 
     Args:
         labels: int (n,), in [0, C).
-        probabilities_a: float (n, C), of the first model.
-        probabilities_b: float (n, C), of the second model.
-        seed: of the bootstrap.
+        probabilities_a: float (n, C), from the first model.
+        probabilities_b: float (n, C), from the second model.
+        seed: seed of the bootstrap.
 
     Returns:
         `num_images`, `accuracy_a`, `accuracy_b`, `difference` (a - b), `difference_interval` (95 %, paired bootstrap),
-        `only_a` and `only_b` (images that only that model gets right), `p_value` (McNemar's exact two-sided test),
+        `only_a` and `only_b` (images that only this model gets right), `p_value` (McNemar's exact two-sided test),
         `agreement` (share of images with the same predicted class).
     """
     labels, probabilities_a = checked(labels, probabilities_a, None)
@@ -42,11 +42,11 @@ def compare_answers(
     Args:
         labels: int (n,).
         answers_a: int (n,), the first model's class of each image; -1 for a class that no label has.
-        answers_b: int (n,), the second model's.
-        seed: of the bootstrap.
+        answers_b: int (n,), the second model's classes.
+        seed: seed of the bootstrap.
 
     Returns:
-        As `compare`.
+        The same dict as `compare`.
     """
     from scipy.stats import binomtest
 

@@ -1,7 +1,7 @@
-"""Prediction sets by split conformal prediction: as many classes as are needed to hold the label with a given coverage.
+"""Prediction sets by split conformal prediction: enough classes to contain the label with a given coverage.
 
-Thresholds are fitted on labelled images that did not train the model. The guarantee holds for images that are drawn
-like those; it does not cover other data, such as photographs of another source.
+Thresholds are fitted on labelled images that did not train the model. The guarantee holds for images from the same
+distribution; it does not cover other data, such as photographs from another source.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.checks import NUM_RESAMPLES, percentile_interval
 from fer_tf.text import interval, number, percent
 
-COVERAGES = (0.8, 0.9, 0.95)  # for which a model carries thresholds
-# On FER-2013 LAC's sets are the smallest; at equal coverage its classes are covered as evenly: docs/trust.md.
+COVERAGES = (0.8, 0.9, 0.95)  # a model has thresholds for these
+# On FER-2013, LAC gives the smallest sets, and at equal coverage it covers the classes as evenly: docs/trust.md.
 METHOD = "lac"
 
 
@@ -29,17 +29,17 @@ def lac_scores(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         probabilities: float (n, C).
 
     Returns:
-        float64 (n,), in [0, 1]; low where the model gave the label a high probability.
+        float64 (n,), in [0, 1]; low if the model gave the label a high probability.
     """
     return 1 - np.asarray(probabilities, np.float64)[np.arange(len(labels)), labels]
 
 
 def lac_sets(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """Return the classes whose LAC score is at most `threshold`; the most likely class always.
+    """Return the classes whose LAC score is at most `threshold`, and always the most likely class.
 
     Args:
         probabilities: float (n, C).
-        threshold: of `conformal_quantile`.
+        threshold: from `conformal_quantile`.
 
     Returns:
         bool (n, C).
@@ -53,8 +53,8 @@ def aps_scores(labels: np.ndarray, probabilities: np.ndarray, uniform: np.ndarra
     Args:
         labels: int (n,), in [0, C).
         probabilities: float (n, C).
-        uniform: float (n,), random numbers in [0, 1): the share of the label's own probability that does not count. 0
-            gives the deterministic form, whose sets are larger and the same at each call.
+        uniform: float (n,), random numbers in [0, 1): the share of the label's own probability to leave out. 0 gives
+            the deterministic form, with larger sets that are the same at each call.
 
     Returns:
         float64 (n,), in [0, 1].
@@ -63,12 +63,12 @@ def aps_scores(labels: np.ndarray, probabilities: np.ndarray, uniform: np.ndarra
 
 
 def aps_sets(probabilities: np.ndarray, threshold: float, uniform: np.ndarray | float = 0.0) -> np.ndarray:
-    """Return the classes whose APS score is at most `threshold`; the most likely class always.
+    """Return the classes whose APS score is at most `threshold`, and always the most likely class.
 
     Args:
         probabilities: float (n, C).
-        threshold: of `conformal_quantile`.
-        uniform: as for `aps_scores`, other draws.
+        threshold: from `conformal_quantile`.
+        uniform: as for `aps_scores`, but new draws.
 
     Returns:
         bool (n, C).
@@ -79,15 +79,15 @@ def aps_sets(probabilities: np.ndarray, threshold: float, uniform: np.ndarray | 
 def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
     """Return the ceil((n + 1) coverage)-th smallest score; infinity if there are fewer.
 
-    A new score of the same distribution is at most this with a probability of at least `coverage`, and of less than
-    `coverage` + 1 / (n + 1) if no scores are equal (Vovk et al. 2005; Lei et al. 2018, arXiv 1604.04173).
+    A new score from the same distribution is at most this value with a probability of at least `coverage`. If no scores
+    are equal, the probability is below `coverage` + 1 / (n + 1) (Vovk et al. 2005; Lei et al. 2018, arXiv 1604.04173).
 
     Args:
         scores: float (n,).
         coverage: in (0, 1), 1 - alpha.
 
     Raises:
-        InputError: if `coverage` is out of range or there is no score.
+        InputError: if `coverage` is out of range or there are no scores.
 
     Example:
         >>> conformal_quantile(np.arange(1, 20), 0.9)
@@ -96,31 +96,31 @@ def conformal_quantile(scores: np.ndarray, coverage: float) -> float:
     if not 0 < coverage < 1:
         raise InputError(f"coverage {coverage:g}: expected a number between 0 and 1")
     if not len(scores):
-        raise InputError("no image to fit a prediction set on: expected at least one")
-    place = math.ceil(round((len(scores) + 1) * coverage, 9))  # rounded: 20 x 0.9 must not become 18.000000000000004
+        raise InputError("no images to fit prediction sets on: expected at least one")
+    place = math.ceil(round((len(scores) + 1) * coverage, 9))  # 20 x 0.9 must not become 18.000000000000004
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else math.inf
 
 
 def fit_prediction_sets(
     labels: np.ndarray, probabilities: np.ndarray, has_duplicate: np.ndarray | None = None
 ) -> dict[str, Any] | None:
-    """Fit the thresholds that a model's metadata carries.
+    """Fit the thresholds for a model's metadata.
 
     Args:
-        labels: int (n,), of the validation split.
-        probabilities: float (n, C), as the finished model gives them.
-        has_duplicate: bool (n,), True where the training data holds the same pixels; these images are left out, because
+        labels: int (n,), from the validation split.
+        probabilities: float (n, C), from the finished model.
+        has_duplicate: bool (n,), True if the training data contains the same pixels; these images are left out, because
             the model has seen them.
 
     Returns:
-        `method`, `num_images`, and `thresholds`: the coverage as text -> the threshold, at most 1. None if no image is
-        left.
+        `method`, `num_images`, and `thresholds`: the coverage as text -> the threshold, at most 1. None if no images
+        remain.
     """
     keep = np.ones(len(labels), bool) if has_duplicate is None else ~np.asarray(has_duplicate, bool)
     if not keep.any():
         return None
     scores = lac_scores(np.asarray(labels)[keep], np.asarray(probabilities)[keep])
-    # No score is above 1, so a threshold of 1 takes in every class as infinity does, and JSON can hold it.
+    # No score is above 1, so a threshold of 1 includes every class, like infinity, which JSON cannot hold.
     thresholds = {f"{coverage:g}": min(conformal_quantile(scores, coverage), 1.0) for coverage in COVERAGES}
     return {"method": METHOD, "num_images": int(keep.sum()), "thresholds": thresholds}
 
@@ -129,18 +129,18 @@ def read_threshold(metadata: Mapping[str, Any], coverage: float) -> float:
     """Return a model's threshold for a coverage.
 
     Args:
-        metadata: of the model.
+        metadata: the model's metadata.
         coverage: one of `COVERAGES`.
 
     Raises:
-        InputError: if the coverage is another, or the model carries no threshold for it.
+        InputError: if the coverage is not one of these, or the model has no threshold for it.
     """
     if coverage not in COVERAGES:
         raise InputError(f"coverage {coverage:g}: expected one of {', '.join(map(str, COVERAGES))}")
     sets = metadata.get("prediction_sets")
     if sets is None:
         raise InputError(
-            "this model carries no thresholds for prediction sets: export it again with "
+            "this model has no thresholds for prediction sets: export it again with "
             "`fer-tf export_tflite --run DIR --data PATH --output FILE`"
         )
     thresholds = sets.get("thresholds") if isinstance(sets, Mapping) and sets.get("method") == METHOD else None
@@ -153,13 +153,13 @@ def read_threshold(metadata: Mapping[str, Any], coverage: float) -> float:
 
 
 def read_thresholds(metadata: Mapping[str, Any]) -> dict[float, float]:
-    """Return all thresholds of a model: the coverage -> the threshold; nothing for a model that carries none.
+    """Return all thresholds of a model: the coverage -> the threshold; empty for a model without thresholds.
 
     Args:
-        metadata: of the model.
+        metadata: the model's metadata.
 
     Raises:
-        InputError: if the metadata holds thresholds that are none.
+        InputError: if the metadata holds a threshold that is not valid.
     """
     if metadata.get("prediction_sets") is None:
         return {}
@@ -179,12 +179,12 @@ def measure_prediction_sets(
     Args:
         labels: int (n,), in [0, C).
         probabilities: float (n, C).
-        thresholds: of `read_thresholds`.
+        thresholds: from `read_thresholds`.
         class_names: C names.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        The coverage that was asked for, as text -> what `set_figures` returns, and `coverage_interval` (95 %).
+        The requested coverage, as text -> the result of `set_figures`, and `coverage_interval` (95 %).
 
     Example:
         >>> probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
@@ -195,18 +195,18 @@ def measure_prediction_sets(
     measured = {}
     for coverage, threshold in thresholds.items():
         found = set_figures(labels, lac_sets(probabilities, threshold), class_names)
-        # Resampling images only resamples their number of hits.
+        # Resampling the images means resampling the number of hits.
         drawn = np.random.default_rng(seed).binomial(len(labels), found["coverage"], NUM_RESAMPLES) / len(labels)
         measured[f"{coverage:g}"] = {**found, "coverage_interval": percentile_interval(drawn)}
     return measured
 
 
 def sets_in_words(coverage: str, found: Mapping[str, Any]) -> str:
-    """Say in a sentence how often the sets for one coverage hold the label, and how large they are.
+    """Say in a sentence how often the sets for one coverage contain the label, and how large they are.
 
     Args:
-        coverage: that was asked for, as text.
-        found: of `measure_prediction_sets`, for this coverage.
+        coverage: the requested coverage, as text.
+        found: the result of `measure_prediction_sets` for this coverage.
     """
     low, high = (100 * bound for bound in found["coverage_interval"])
     return (
@@ -221,7 +221,7 @@ def prediction_set(emotions: Sequence[tuple[str, float]], threshold: float) -> t
 
     Args:
         emotions: (class name, score) pairs, the most likely first.
-        threshold: of `read_threshold`.
+        threshold: from `read_threshold`.
 
     Example:
         >>> prediction_set([("sad", 0.5), ("neutral", 0.4), ("fear", 0.1)], 0.7)
@@ -260,7 +260,7 @@ def _with_top(sets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _aps_scores(probabilities: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """APS's score of every class, float64 (n, C)."""
+    """Return APS's score of every class, float64 (n, C)."""
     probabilities = np.asarray(probabilities, np.float64)
     order = np.argsort(-probabilities, axis=1, kind="stable")
     ordered = np.take_along_axis(probabilities, order, axis=1)

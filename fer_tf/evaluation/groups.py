@@ -14,16 +14,16 @@ from fer_tf.errors import InputError
 from fer_tf.evaluation.checks import NUM_RESAMPLES, checked, percentile_interval
 from fer_tf.text import interval, percent, points_with_interval, printable, quantity, shown
 
-FEW_IMAGES = 50  # a group with fewer gives a warning: its intervals are wide and its gaps mean little
+FEW_IMAGES = 50  # a smaller group gives a warning: its intervals are wide and its gaps mean little
 _MAX_GROUPS = 50
-_NUM_BINS = 15  # of the calibration error, as everywhere in fer_tf
+_NUM_BINS = 15  # for the calibration error, as everywhere in fer_tf
 _NAMES = ("image", "row")
 
 
 def read_groups(path: str | Path, known: Sequence[str]) -> dict[str, str]:
     """Read which image belongs to which group.
 
-    FER-2013 says nothing of the people in its images, and nothing here guesses it: the groups are the caller's.
+    The caller supplies the groups: FER-2013 says nothing about the people in its images, and fer_tf does not guess.
 
     Args:
         path: a csv with the columns `image` (a file's path inside the data's folder) or `row` (number of an image in
@@ -34,8 +34,8 @@ def read_groups(path: str | Path, known: Sequence[str]) -> dict[str, str]:
         The group of each image that the file names.
 
     Raises:
-        InputError: if the file cannot be read, lacks a column, names an image that the data does not have or names one
-            twice, has an empty group, fewer than 2 groups or more than 50; with its row.
+        InputError: if the file cannot be read or lacks a column, a row names an unknown image, an image for the second
+            time or an empty group, or there are fewer than 2 or more than 50 groups. The message names the row.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -43,7 +43,7 @@ def read_groups(path: str | Path, known: Sequence[str]) -> dict[str, str]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no csv in UTF-8 ({error}); expected the columns image,group") from error
+        raise InputError(f"{path}: not a csv in UTF-8 ({error}); expected the columns image,group") from error
     header = [name.strip().lower() for name in rows[0]] if rows else []
     columns = [name for name in _NAMES if name in header]
     if len(columns) != 1 or "group" not in header:
@@ -63,7 +63,7 @@ def read_groups(path: str | Path, known: Sequence[str]) -> dict[str, str]:
                 "--predictions writes it"
             )
         if name in groups:
-            raise InputError(f"{path}: row {number}: {columns[0]} {shown(name)} stands in an earlier row too; keep one")
+            raise InputError(f"{path}: row {number}: {columns[0]} {shown(name)} is in an earlier row too; keep one")
         if not group:
             raise InputError(f"{path}: row {number}: the group is empty; name one, or leave the row out")
         groups[name] = group
@@ -86,16 +86,16 @@ def measure_groups(
     Args:
         labels: int (n,), in [0, C).
         probabilities: float (n, C).
-        groups: n names; None for an image of no group, which is left out.
+        groups: n names; None for an image without a group, which is left out.
         class_names: C names.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        `groups`: for each group, the largest first, `num_images`, `accuracy`, `macro_f1` (over the classes that the
-        group has) and `ece`, and `selection_rates`, the share of its images that is given each class; each with its
-        95 % interval (bootstrap over the group's images). `gaps`: for each pair of groups, for accuracy, macro-F1 and
-        each class's selection rate the `difference` of the first and the second, with `difference_interval`. `few`:
-        groups of fewer than 50 images. `num_without`: images of no group.
+        `groups`: for each group, the largest first, `num_images`, `accuracy`, `macro_f1` (over the group's classes),
+        `ece`, and `selection_rates`, the share of the group's images that get each class; each with its 95 % interval
+        (bootstrap over the group's images). `gaps`: for each pair of groups, for accuracy, macro-F1 and each class's
+        selection rate, the `difference` of the first and the second, with `difference_interval`. `few`: groups of fewer
+        than 50 images. `num_without`: number of images without a group.
 
     Raises:
         InputError: if fewer than two groups have images.
@@ -140,7 +140,7 @@ def measure_groups(
 
 
 def _resampled(labels: np.ndarray, probabilities: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Figures of one group: in row 0 of its images, in the others of images drawn from them with replacement."""
+    """Figures of one group: row 0 for its own images, each other row for images drawn from them with replacement."""
     size, num_classes = probabilities.shape
     predicted, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
     cells = labels * num_classes + predicted
@@ -165,7 +165,7 @@ def _resampled(labels: np.ndarray, probabilities: np.ndarray, rng: np.random.Gen
 
 
 def format_groups(result: Mapping[str, Any]) -> str:
-    """Format what `measure_groups` returned: a row for each group, the gaps whose interval excludes 0, warnings."""
+    """Format the result of `measure_groups`: a row for each group, the gaps whose interval excludes 0, warnings."""
     width = max(len("group"), *(len(printable(group)) for group in result["groups"]))
     lines = [
         "By group (95 % intervals, bootstrap):",
@@ -199,5 +199,5 @@ def format_groups(result: Mapping[str, Any]) -> str:
             f"Warning: {printable(group)} has {quantity(count, 'image')}: under {FEW_IMAGES}, too few to judge."
         )
     if result["num_without"]:
-        lines.append(f"{quantity(result['num_without'], 'image')} of no group left out.")
+        lines.append(f"{quantity(result['num_without'], 'image')} without a group left out.")
     return "\n".join([*lines, ""])

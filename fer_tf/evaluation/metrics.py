@@ -1,8 +1,8 @@
 """Labels and probabilities -> the figures of one model on one split: accuracy, F1, confusion matrix, intervals.
 
-A new metric is computed in `_measure`, and shown by `summary.format_summary` and in `report/sections/results.py`. Rows
-of a confusion matrix are the true class, columns the predicted one; every class of `class_names` has a row, also if the
-split has no image of it.
+To add a metric, compute it in `_measure`, and show it in `summary.format_summary` and `report/sections/results.py`. The
+rows of a confusion matrix are the true class, the columns the predicted class; every class of `class_names` has a row,
+even without an image in the split.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure one model on one split.
 
-    Precision, recall and F1 with an empty denominator count as 0 (scikit-learn's `zero_division=0`); balanced accuracy
-    is the mean recall of the classes that the split holds.
+    Precision, recall and F1 with a zero denominator count as 0 (scikit-learn's `zero_division=0`); balanced accuracy is
+    the mean recall of the classes in the split.
 
     Args:
         labels: int (n,), true class of each image, in [0, C).
         probabilities: float (n, C), each row sums to one.
         class_names: C names.
-        seed: of the bootstrap.
-        has_duplicate: bool (n,), True where the training data holds the same pixels.
+        seed: seed of the bootstrap.
+        has_duplicate: bool (n,), True if the training data contains the same pixels.
         temperature: the temperature that is already folded into the model.
-        missing: classes that the data set lacks altogether; macro-F1 is the mean over the others.
+        missing: classes without an image in the whole data set; macro-F1 is the mean over the other classes.
 
     Returns:
-        A dict that JSON can hold: `num_images`, `loss` (cross-entropy of the unclipped probabilities, as
+        A dict that JSON can hold: `num_images`, `loss` (cross-entropy of the unclipped probabilities, like
         `model.evaluate` on TensorFlow; Keras on JAX clips them at 1e-7), `accuracy`, `macro_f1`,
         `balanced_accuracy`, `top2_accuracy`, `roc_auc_macro` (None if a class is absent, or without scikit-learn),
         `accuracy_interval` and `macro_f1_interval` (95 %), `per_class` (list of dicts), `confusion_matrix` (counts),
@@ -54,7 +54,7 @@ def evaluate(
         and `calibration_before`, the calibration without it. With `missing` also `missing_classes`, their names.
 
     Raises:
-        InputError: if the arrays do not fit together, hold no image, or the rows are no probabilities.
+        InputError: if the arrays do not match, there is no image, or the rows are not probabilities.
     """
     labels, probabilities = checked(labels, probabilities, class_names)
     result = _measure(labels, probabilities, class_names, seed, missing)
@@ -94,7 +94,7 @@ def most_confident_errors(labels: np.ndarray, probabilities: np.ndarray, *, coun
 def _measure(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int, missing: Sequence[str]
 ) -> dict[str, Any]:
-    """Compute every figure of a split; the key of a figure is its name in metrics.json."""
+    """Compute every figure of a split; the keys are the figures' names in metrics.json."""
     num_images, num_classes = probabilities.shape
     predicted, classes = probabilities.argmax(axis=1), range(num_classes)
     matrix = np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -136,7 +136,7 @@ def _measure(
 
 
 def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """Area under each class's one-vs-rest curve; None if all or no images are of the class, or without scikit-learn."""
+    """Area under each class's one-vs-rest curve; None if all or no images have the class, or without scikit-learn."""
     if importlib.util.find_spec("sklearn") is None:
         return [None] * probabilities.shape[1]
     from sklearn.metrics import roc_auc_score
@@ -152,8 +152,8 @@ def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None
 def _bootstrap(matrix: np.ndarray, seed: int, counted: np.ndarray) -> tuple[list[float], list[float]]:
     """95 % bootstrap intervals of accuracy and of macro-F1, the mean over the `counted` classes, bool (classes,).
 
-    Both figures depend on the matrix alone. So drawing images with replacement is the same as drawing the matrix's
-    cells from a multinomial distribution, which is much faster.
+    Both figures depend only on the matrix. Drawing its cells from a multinomial distribution is therefore the same as
+    drawing images with replacement, and much faster.
     """
     num_images, num_classes = matrix.sum(), len(matrix)
     true, predicted = np.nonzero(matrix)

@@ -1,4 +1,4 @@
-"""Accuracy on corrupted photographs: the corruption comes before the detector and the crop."""
+"""Accuracy on photographs that are corrupted before detection and cropping."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fer_tf.faces import find_faces
 from fer_tf.faces.crops import Box
 from fer_tf.text import percent
 
-_SURROUNDINGS = 3  # side of the part of the photograph that is looked at, divided by that of its face
+_SURROUNDINGS = 3  # side of the cut-out part of the photograph, divided by the side of the face
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFace:
-    """A face whose place and class are known.
+    """A face with known place and class.
 
     Attributes:
         photograph: uint8 RGB (_SURROUNDINGS * side, same, 3); the face fills the square of `side` pixels in the middle.
-        side: of the face, pixels.
-        label: its class.
+        side: side of the face, pixels.
+        label: class of the face.
     """
 
     photograph: np.ndarray
@@ -33,12 +33,12 @@ class LabelledFace:
 
 
 def cut_out(photograph: np.ndarray, box: Box, label: int) -> LabelledFace:
-    """Cut a face with its surroundings out of a photograph; the photograph's edge is repeated beyond it.
+    """Cut a face with its surroundings out of a photograph; beyond the photograph, repeat its edge.
 
     Args:
         photograph: uint8 RGB (height, width, 3).
         box: left, top, width and height of the square that the face fills, pixels.
-        label: its class.
+        label: class of the face.
     """
     left, top, side, _ = box
     margin = side * (_SURROUNDINGS - 1) // 2
@@ -53,19 +53,19 @@ def measure_photographs(
     seed: int = 0,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Measure detection and accuracy where photographs are corrupted before the faces in them are found.
+    """Measure detection and accuracy on photographs that are corrupted before face detection.
 
     A face that is not found counts as a wrong answer.
 
     Args:
         predict: takes uint8 (n, 48, 48), returns probabilities (n, C).
-        faces: as of `cut_out`.
-        seed: of the corruptions and of the bootstrap.
+        faces: faces from `cut_out`.
+        seed: seed of the corruptions and of the bootstrap.
         on_progress: called with the number of photographs searched since the last call; `NUM_COPIES` for each face.
 
     Returns:
-        As `measure_corruptions`; also `found_clean` (share of the faces found without corruption), and in each of
-        `kinds` its five shares of faces `found`.
+        The result of `measure_corruptions`; also `found_clean` (share of faces found without corruption), and for each
+        of `kinds` the five shares of faces `found`.
 
     Raises:
         InputError: if the detector is not installed.
@@ -74,7 +74,7 @@ def measure_photographs(
 
     def answers(kind: str = "", strength: int = 0) -> tuple[np.ndarray, np.ndarray]:
         crops = []
-        for place, face in enumerate(faces):  # one photograph at a time: together the copies would fill the memory
+        for place, face in enumerate(faces):  # one photograph at a time: the copies of all would fill the memory
             photograph = face.photograph
             if kind:
                 photograph = corrupt(photograph[None], kind, strength, seed=seed + place, face_side=face.side)[0]
@@ -97,7 +97,7 @@ def measure_photographs(
 
 
 def format_found(result: dict[str, Any]) -> str:
-    """Format the shares of faces that were found, of `measure_photographs`, as a table of kinds and strengths."""
+    """Format the shares of faces found by `measure_photographs` as a table of kinds and strengths."""
     width = max(len(kind) for kind in result["kinds"])
     strengths = "".join(f"{strength:>7}" for strength in range(1, NUM_STRENGTHS + 1))
     lines = [f"Faces found, in %: {percent(result['found_clean'])} without corruption", "", " " * width + strengths]
@@ -109,7 +109,7 @@ def format_found(result: dict[str, Any]) -> str:
 def _answers(
     predict: Callable[[np.ndarray], np.ndarray], crops: Sequence[np.ndarray | None], labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """1 for each face that is found and classified right, and True for each that is found (has a crop)."""
+    """Return 1 for each face that is found and classified right, and True for each face that is found (has a crop)."""
     found = np.array([crop is not None for crop in crops])
     right = np.zeros(len(crops))
     if found.any():
@@ -118,7 +118,7 @@ def _answers(
 
 
 def _crop(photograph: np.ndarray, side: int) -> np.ndarray | None:
-    """The crop of the largest face whose middle lies in the middle square, uint8 (48, 48)."""
+    """Return the crop of the largest face whose middle is in the middle square, uint8 (48, 48)."""
     low, high = (len(photograph) - side) / 2, (len(photograph) + side) / 2
     for face in find_faces(Image.fromarray(photograph), mode="detect"):
         left, top, width, height = face.box

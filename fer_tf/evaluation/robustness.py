@@ -1,6 +1,6 @@
 """Corruptions of face crops and photographs, and the accuracy of a model under them.
 
-NumPy and Pillow only, for the light install.
+Uses only NumPy and Pillow, for the light install.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fer_tf.task import IMAGE_SIZE
 from fer_tf.text import interval, percent, points_with_interval
 
 NUM_STRENGTHS = 5
-NUM_COPIES = 1 + 12 * NUM_STRENGTHS  # of an image: the clean one, and one of each kind and strength
-# The five strengths of each kind. The kinds are those of Hendrycks & Dietterich (2019, arXiv 1903.12261) that a camera
+NUM_COPIES = 1 + 12 * NUM_STRENGTHS  # copies of an image: the clean one, and one of each kind and strength
+# The five strengths of each kind. The kinds are the ones of Hendrycks & Dietterich (2019, arXiv 1903.12261) that a
 # causes, and covered eyes (dark glasses) and mouths (masks). The strengths are chosen for 48x48 crops.
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "blur": (0.5, 1, 1.5, 2, 3),  # standard deviation of the Gaussian, pixels
@@ -29,8 +29,8 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "JPEG": (50, 25, 15, 10, 5),  # Pillow's quality
     "dark": (0.7, 0.5, 0.35, 0.25, 0.15),  # factor of the pixels
     "bright": (0.1, 0.2, 0.3, 0.4, 0.5),  # added to the pixels, as a share of 255
-    "low contrast": (0.6, 0.4, 0.3, 0.2, 0.1),  # factor of the distance from the image's mean
-    "low resolution": (32, 24, 16, 12, 8),  # side to which the crop is reduced, pixels
+    "low contrast": (0.6, 0.4, 0.3, 0.2, 0.1),  # factor of the difference from the image's mean
+    "low resolution": (32, 24, 16, 12, 8),  # side of the reduced crop, pixels
     "rotation": (5, 10, 20, 30, 45),  # degrees, either way
     "shift": (2, 4, 6, 8, 12),  # pixels, in one of eight directions
     "eyes covered": (4, 6, 8, 10, 12),  # rows of pixels that a grey bar covers
@@ -46,22 +46,22 @@ def corrupt(
     """Return corrupted copies of face crops, or of photographs with a face in the middle.
 
     The same arguments give the same copies. Pixels from beyond the image repeat its edge. The bars over the eyes and
-    the mouth lie at fixed rows of the face and have the image's mean colour. In a photograph every size in `STRENGTHS`
-    grows with the face, the grain of the noise too; JPEG alone works on the photograph's own pixels.
+    the mouth are at fixed rows of the face and have the image's mean colour. In a photograph, every size in `STRENGTHS`
+    and the grain of the noise grow with the face; only JPEG works on the photograph's own pixels.
 
     Args:
         images: uint8 (n, 48, 48), grey crops; or uint8 photographs of one size, grey (n, height, width) or RGB (n,
             height, width, 3).
         kind: a key of `STRENGTHS`.
         strength: 1 to 5.
-        seed: of the noise and of the directions of turns, shifts and motion.
-        face_side: side of the square in the middle of the image that the face fills, pixels.
+        seed: seed of the noise and of the directions of turns, shifts and motion.
+        face_side: side of the face, which is a square in the middle of the image, pixels.
 
     Returns:
-        uint8, of the shape of `images`.
+        uint8, with the shape of `images`.
 
     Raises:
-        InputError: for an unknown kind or strength, or another array.
+        InputError: if the kind or strength is unknown, or the array has another type or shape.
 
     Example:
         >>> import numpy as np
@@ -126,15 +126,15 @@ def measure_corruptions(
         predict: takes uint8 (n, 48, 48), returns probabilities (n, C).
         images: uint8 (n, 48, 48), the clean crops.
         labels: int (n,), in [0, C).
-        seed: of the corruptions and of the bootstrap.
+        seed: seed of the corruptions and of the bootstrap.
         against: a second model, which gets the same corrupted images.
 
     Returns:
-        `num_images`; `clean` (accuracy without corruption); `kinds`: for each kind its five `accuracies` and their
+        `num_images`; `clean` (accuracy without corruption); `kinds`: for each kind the five `accuracies` and their
         `mean`; `mean` (over all kinds and strengths) and `mean_interval` (95 %, bootstrap over images); `lost` (clean -
-        mean) and `lost_interval`. With `against` also `against`, which holds the same of the second model, and
-        `difference`, `difference_interval` (of the two means) and `lost_difference`, `lost_difference_interval` (of the
-        two losses, negative where the first model loses less), both from a paired bootstrap.
+        mean) and `lost_interval`. With `against` also `against`, the same figures of the second model; `difference` and
+        `difference_interval` of the two means; and `lost_difference` and `lost_difference_interval` of the two losses,
+        negative if the first model loses less. Both intervals come from a paired bootstrap.
     """
     models = [predict] if against is None else [predict, against]
     clean = np.stack([right_answers(model, images, labels) for model in models])
@@ -150,14 +150,14 @@ def summarize(clean: np.ndarray, right: np.ndarray, *, seed: int) -> dict[str, A
     """Return the figures of `measure_corruptions` from right and wrong answers.
 
     Args:
-        clean: 0 or 1 for each model and image, (1 or 2, n): right without corruption.
-        right: bool (1 or 2, kinds, strengths, n): right on each kind and strength of `STRENGTHS`.
-        seed: of the bootstrap.
+        clean: (1 or 2, n), for each model and image 1 if the answer is right without corruption, else 0.
+        right: bool (1 or 2, kinds, strengths, n), True if the answer is right on a kind and strength of `STRENGTHS`.
+        seed: seed of the bootstrap.
     """
-    # Resample images, not pairs of an image and a corruption: an image's corrupted copies are not independent.
+    # Resample images, not pairs of image and corruption: the corrupted copies of an image are not independent.
     num_images = clean.shape[1]
     drawn = np.random.default_rng(seed).integers(0, num_images, (NUM_RESAMPLES, num_images))
-    means = right.mean(axis=(1, 2))  # share of its corrupted copies that is right, of each model and image
+    means = right.mean(axis=(1, 2))  # for each model and image, the share of corrupted copies that are right
     found = []
     for place, part in enumerate(right):
         accuracies = part.mean(axis=2)
@@ -191,12 +191,12 @@ def summarize(clean: np.ndarray, right: np.ndarray, *, seed: int) -> dict[str, A
 
 
 def format_corruptions(result: Mapping[str, Any], name: str, other_name: str = "") -> str:
-    """Format what `measure_corruptions` returned: a table of kinds and strengths, the means, and the comparison.
+    """Format the result of `measure_corruptions`: a table of kinds and strengths, the means, and the comparison.
 
     Args:
         result: as returned by `measure_corruptions`.
-        name: of the model.
-        other_name: of the second model.
+        name: the model's name.
+        other_name: the second model's name.
     """
     lines = [_table(result, name)]
     if "against" in result:
@@ -236,7 +236,7 @@ def _table(result: Mapping[str, Any], name: str) -> str:
 
 
 def right_answers(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return 1 where the model is right and 0 elsewhere: float64 (n,).
+    """Return 1 if the model is right and else 0, for each image: float64 (n,).
 
     Args:
         predict: takes uint8 (n, 48, 48), returns probabilities (n, C).
@@ -267,7 +267,7 @@ def _through_size(image: Image.Image, factor: float) -> Image.Image:
 
 
 def _grains(shape: tuple[int, ...], unit: float, rng: np.random.Generator) -> np.ndarray:
-    """Standard normal noise, the same in all colours, in square grains of `unit` pixels."""
+    """Standard normal noise in square grains of `unit` pixels, equal in all colours."""
     rows, columns = ((np.arange(side) / unit).astype(int) for side in shape[1:3])
     grains = rng.standard_normal((shape[0], rows[-1] + 1, columns[-1] + 1))[:, rows][:, :, columns]
     return grains.reshape(shape[:3] + (1,) * (len(shape) - 3))
@@ -275,7 +275,7 @@ def _grains(shape: tuple[int, ...], unit: float, rng: np.random.Generator) -> np
 
 def _turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     height, width = images.shape[1:3]
-    margin = math.ceil((math.hypot(height, width) - min(height, width)) / 2)  # what the corners bring into sight
+    margin = math.ceil((math.hypot(height, width) - min(height, width)) / 2)  # the corners reach so far
     turned = [
         np.asarray(Image.fromarray(_padded(image, margin)).rotate(float(angle), Image.Resampling.BILINEAR))
         for image, angle in zip(images, degrees, strict=True)

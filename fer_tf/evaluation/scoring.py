@@ -1,4 +1,4 @@
-"""Figures of one model on one split of a data set, as metrics.json holds them, and their text."""
+"""Figures of one model on one split of a data set, in the form of metrics.json, and as text."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def score_split(
     missing: Sequence[str] = (),
     thresholds: Mapping[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Compute all figures of one model on one split, as metrics.json holds them.
+    """Compute all figures of one model on one split, in the form of metrics.json.
 
     Args:
-        probabilities: float (n, C), of `part`'s images in their order.
+        probabilities: float (n, C), for `part`'s images, in the same order.
         part: the decoded rows of the split.
-        split: its name.
-        train_hashes: `data.audit.image_hashes` of the training images. With them the images that have no duplicate in
-            the training data are scored once more by themselves.
+        split: the name of the split.
+        train_hashes: `data.audit.image_hashes` of the training images. If given, images without a duplicate in the
+            training data are also scored separately.
         temperature: the temperature that is folded into the model.
-        seed: of the intervals.
-        missing: classes that the data set lacks altogether, as for `evaluate`.
-        thresholds: of the model's prediction sets, as `read_thresholds` returns them.
+        seed: seed of the intervals.
+        missing: classes without an image in the whole data set, as for `evaluate`.
+        thresholds: thresholds of the model's prediction sets, from `read_thresholds`.
 
     Returns:
-        What `evaluation.evaluate` returns; for the selection split of a model with a temperature also
-        `calibration_check`, which needs SciPy; for the test split of a model with thresholds also `prediction_sets`,
-        as of `measure_prediction_sets`: the other splits fitted the thresholds or the model.
+        The result of `evaluation.evaluate`. For the selection split of a model with a temperature also
+        `calibration_check`, which needs SciPy. For the test split of a model with thresholds also `prediction_sets`,
+        from `measure_prediction_sets`; the other splits fitted the thresholds or the model.
     """
     from fer_tf.data.audit import among
     from fer_tf.evaluation.calibration import calibration_check, undo_temperature
@@ -78,7 +78,7 @@ def format_split(result: dict[str, Any], part: Dataset, split: str, model_name: 
     Args:
         result: as returned by `score_split`.
         part: the rows of the split.
-        split: its name.
+        split: the name of the split.
         model_name: the model's name in the heading.
     """
     from fer_tf.evaluation.summary import format_calibration, format_report

@@ -1,4 +1,4 @@
-"""Selective accuracy: how often the answers are right if only those with high scores are given."""
+"""Selective accuracy: how often the answers are right if a model answers only with a high score."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from fer_tf.text import percent
 
 TARGET_ACCURACY = 0.9
-_NUM_POINTS = 100  # of the curve that metrics.json keeps
+_NUM_POINTS = 100  # points of the curve in metrics.json
 
 
 def selective_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """Measure accuracy against the share of images that are answered, the highest scores first.
+    """Measure the accuracy for each share of answered images, the highest scores first.
 
-    The area is the mean accuracy over all shares, one minus the area under the risk-coverage curve (Geifman and
+    The area is the mean accuracy over all shares. It is one minus the area under the risk-coverage curve (Geifman and
     El-Yaniv 2017, arXiv 1705.08500). Images with equal scores are answered together.
 
     Args:
@@ -24,9 +24,9 @@ def selective_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         probabilities: float (n, C).
 
     Returns:
-        `curve`: up to 100 objects with `share` (answered), `accuracy` (of these) and `score` (the lowest of these), by
-        rising share; `area`, in [0, 1]; `score_for_90`: the lowest score such that 90 % of the images with that score
-        or a higher one are right, None if there is none; `share_for_90`: their share of all images.
+        `curve`: up to 100 objects, by rising share, with `share` (of answered images), and their `accuracy` and lowest
+        `score`; `area`, in [0, 1]; `score_for_90`: the lowest score for which 90 % of the images with this score or
+        more are right, or None; `share_for_90`: the share of these images among all images.
 
     Example:
         >>> found = selective_accuracy(np.array([0, 0]), np.array([[0.9, 0.1], [0.4, 0.6]]))

@@ -16,7 +16,7 @@ CONFUSIONS_NAMED = 3
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """Format what `evaluate` returned: figures with intervals, a table of classes, the confusion matrix, sentences.
+    """Format the result of `evaluate`: figures with intervals, a table of classes, the confusion matrix, sentences.
 
     Args:
         result: as returned by `evaluate`.
@@ -30,7 +30,7 @@ def format_report(result: dict[str, Any]) -> str:
         duplicates, rest = result["num_with_twin"], result["without_twin"]
         lines += ["", f"Images with an exact duplicate in the training data: {duplicates} of {result['num_images']}."]
         if rest is None:
-            lines.append("Every image has one.")
+            lines.append("Every image has a duplicate.")
         elif duplicates:
             lines += [f"Without them ({rest['num_images']} images):", "", format_summary(rest), "", _class_table(rest)]
     return "\n".join(lines) + "\n"
@@ -72,7 +72,7 @@ def format_summary(result: dict[str, Any]) -> str:
 
 
 def format_comparison(comparison: dict[str, Any], name_a: str, name_b: str) -> str:
-    """Format what `compare` returned.
+    """Format the result of `compare`.
 
     Args:
         comparison: as returned by `compare`.
@@ -100,7 +100,7 @@ def format_comparison(comparison: dict[str, Any], name_a: str, name_b: str) -> s
 
 
 def format_calibration(check: dict[str, Any]) -> str:
-    """Format what `calibration_check` returned.
+    """Format the result of `calibration_check`.
 
     Args:
         check: as returned by `calibration_check`.
@@ -117,7 +117,7 @@ def format_calibration(check: dict[str, Any]) -> str:
 
 
 def _has_roc_auc(result: dict[str, Any]) -> bool:
-    """True if scikit-learn was there to compute it."""
+    """Return True if the figures have ROC-AUC, which needs scikit-learn."""
     return any(row["roc_auc"] is not None for row in result["per_class"])
 
 

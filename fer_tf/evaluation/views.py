@@ -16,7 +16,7 @@ def tta_views(images: np.ndarray) -> Iterator[np.ndarray]:
         images: uint8 (n, height, width).
 
     Yields:
-        Ten arrays like `images`, the unchanged one first. A shift repeats the pixels of the edge.
+        Ten arrays like `images`, the unchanged one first. Shifts repeat the pixels of the edge.
     """
     height, width = images.shape[1:]
     padded = np.pad(images, ((0, 0), (TTA_SHIFT, TTA_SHIFT), (TTA_SHIFT, TTA_SHIFT)), mode="edge")

@@ -6,5 +6,5 @@ from __future__ import annotations
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7"
 GREY = "#666666"
 EMOTION_COLOURS = (VERMILION, GREEN, PURPLE, ORANGE, BLUE, SKY, GREY)  # in the order of `task.EMOTIONS`
-# Of other classes: Tol's scheme "muted" (2021), of which these differ from the colours above.
+# For other classes: the colours of Tol's scheme "muted" (2021) that differ from the colours above.
 OTHER_COLOURS = ("#882255", "#332288", "#999933", "#44AA99", "#F0E442")

@@ -1,4 +1,4 @@
-"""Reads from a video file's own structure what OpenCV does not tell: whether it counts frames, and hides some."""
+"""Reads what OpenCV does not report from the structure of a video file: does it count frames, does it hide some?"""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import BinaryIO
 _MOST_ASF_HEADER_BYTES = 1 << 20
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MATROSKA_LEVELS = (b"\x18S\x80g", b"\x1fC\xb6u")  # Segment and Cluster
-_MOST_ELEMENTS = 1_000_000  # three hours of a recording; bounds the time for a crafted file
-_MOST_HEADER_BYTES = 64 << 20  # of an MP4's index: some hours of video; a longer one is not looked into
+_MOST_ELEMENTS = 1_000_000  # three hours of a recording; limits the time for a crafted file
+_MOST_HEADER_BYTES = 64 << 20  # an MP4's index for some hours of video; longer ones are not read
 
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """What the structure of a video file says.
+    """Facts from the structure of a video file.
 
     Attributes:
         counts_frames: True if the file stores its number of frames (AVI, MP4 and its relatives).
-        is_avi: True for an AVI, whose frames have no times of their own.
-        shown_seconds: how much of the video track an MP4 shows; 0 if it shows all or does not say.
-        ends_early: True if the structure says that the file goes on beyond its last byte.
+        is_avi: True for an AVI, which stores no times of frames.
+        shown_seconds: the part of the video track that an MP4 shows; 0 if it shows all or does not say.
+        ends_early: True if the file is shorter than its structure says.
     """
 
     counts_frames: bool = False
@@ -32,7 +32,7 @@ class Container:
 
 
 def read_container(path: str | os.PathLike[str]) -> Container:
-    """Read the structure of a video file; a file that cannot be read or understood says nothing."""
+    """Read the structure of a video file; if it cannot be read or understood, return the defaults."""
     try:
         with open(path, "rb") as file:
             start = file.read(128)
@@ -47,7 +47,7 @@ def read_container(path: str | os.PathLike[str]) -> Container:
                 return Container(ends_early=_is_cut_matroska(file))
             if start[:8] == b"0&\xb2u\x8ef\xcf\x11":
                 return Container(ends_early=_is_cut_asf(file))
-            for packet_size, sync in ((188, 0), (192, 4)):  # MPEG-TS is a row of packets
+            for packet_size, sync in ((188, 0), (192, 4)):  # MPEG-TS is a sequence of packets
                 if start[sync : sync + 1] == b"G" and _byte_at(file, packet_size + sync) == b"G":
                     return Container(ends_early=file.seek(0, os.SEEK_END) % packet_size != 0)
     except (OSError, ValueError, IndexError):
@@ -69,9 +69,9 @@ def _is_cut_asf(file: BinaryIO) -> bool:
 
 
 def _is_cut_matroska(file: BinaryIO) -> bool:
-    """Tell whether an element of a Matroska or WebM file reaches beyond its end (RFC 8794, 6).
+    """Return True if an element of a Matroska or WebM file reaches beyond the file's end (RFC 8794, 6).
 
-    A recording of a browser has segments and clusters of unknown size, so the elements in them are gone through.
+    Browsers record segments and clusters of unknown size, so the elements inside these are checked.
     """
     position, end = 0, file.seek(0, os.SEEK_END)
     for _ in range(_MOST_ELEMENTS):
@@ -80,7 +80,7 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
         file.seek(position)
         head = file.read(12)
         id_length = size_at = 9 - head[0].bit_length()
-        if id_length > 4:  # no element: the file is damaged, which its frames will show
+        if id_length > 4:  # not an element: the file is damaged, and reading its frames will show it
             return False
         if size_at >= len(head):
             return True
@@ -90,7 +90,7 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
         bits = 7 * size_length
         size = int.from_bytes(head[size_at : size_at + size_length]) & (1 << bits) - 1
         position += id_length + size_length
-        if size == (1 << bits) - 1:  # unknown: go into it
+        if size == (1 << bits) - 1:  # unknown size: read the elements inside
             if head[:id_length] not in _MATROSKA_LEVELS:
                 return False
         else:
@@ -99,7 +99,7 @@ def _is_cut_matroska(file: BinaryIO) -> bool:
 
 
 def _shown_seconds(file: BinaryIO) -> float:
-    """Length of the part of the video track that an MP4's edit list shows (ISO 14496-12, 8.6.6); 0 if it has none."""
+    """Length of the part of the video track that an MP4's edit list shows (ISO 14496-12, 8.6.6); 0 without a list."""
     index = _find_index(file)
     movie = _child(index, b"mvhd")
     timescale = int.from_bytes(movie[20:24] if movie[:1] == b"\1" else movie[12:16])

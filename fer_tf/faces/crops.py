@@ -1,4 +1,4 @@
-"""Cuts and shrinks a face to 48x48 grey pixels: the only way from a picture to the network."""
+"""Cuts a face out of a picture and shrinks it to 48x48 grey pixels; every picture for the network comes this way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fer_tf.task import IMAGE_SIZE
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
-# Side of the crop that the network sees, divided by the mean of the width and height of YuNet's box. Measured with
+# Side of the network's crop, divided by the mean of the width and height of YuNet's box. Measured with
 # version 0.1's .tflite on the 3,475 of 3,589 PublicTest faces that YuNet finds after enlarging them to 144 pixels (edge
 # pixels are repeated beyond the picture). 0.90: 66.2 %, 1.00: 67.7, 1.05: 67.9, 1.10: 67.6, 1.15: 67.9, 1.20: 67.5,
-# 1.30: 66.8, 1.40: 66.2. Turning the eyes level gains less than the noise at 1.1 and costs another resampling.
+# 1.30: 66.8, 1.40: 66.2. Turning the eyes level gains less than the noise at 1.1 and needs another resampling.
 CROP_FACTOR = 1.1
 
 
@@ -23,8 +23,8 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
 
     Grey is ITU-R BT.601 luma, 0.299 R + 0.587 G + 0.114 B, as Pillow's `convert("L")` rounds it. A picture that is not
     square is cut to its largest centred square, because stretching would change the expression. Pillow's bilinear
-    filter resizes the square; it is antialiased, since its support grows with the reduction. The pixels of a 48x48 grey
-    picture are returned unchanged.
+    filter resizes the square; it is antialiased, because its support grows with the reduction. The pixels of a 48x48
+    grey picture are returned unchanged.
 
     Args:
         image: a picture of any size; as an array uint8 (height, width), (height, width, 1) or RGB (height, width, 3),
@@ -34,7 +34,7 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
         uint8 (48, 48), values in [0, 255].
 
     Raises:
-        InputError: for an array of another shape or type, a picture without pixels, or another kind of object.
+        InputError: if an array has another shape or type, the picture has no pixels, or the object is of another kind.
     """
     if not isinstance(image, (np.ndarray, Image.Image)):
         raise InputError(f"image is {type(image).__name__}: expected a PIL image or a uint8 array")
@@ -44,7 +44,7 @@ def to_grey48(image: Image.Image | np.ndarray) -> np.ndarray:
                 f"image of type {image.dtype} and shape {image.shape}: expected uint8 (height, width), "
                 "(height, width, 1) or RGB (height, width, 3)"
             )
-        if image.size:  # Pillow cannot hold an empty one; it is refused below
+        if image.size:  # Pillow cannot hold an empty image; empty ones are refused below
             image = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
     if 0 in (image.shape[:2] if isinstance(image, np.ndarray) else image.size):
         raise InputError("the picture has no pixels: expected at least one row and one column")
@@ -62,7 +62,7 @@ def crop_area(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the square around a box, moved into the picture.
 
     Args:
-        box: of the detector.
+        box: the detector's box.
         size: width and height of the picture.
 
     Returns:
@@ -76,7 +76,7 @@ def crop_area(box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def scaled(box: Box, size: tuple[int, int], new_size: tuple[int, int]) -> Box:
-    """Return the same place in a picture of another size.
+    """Return the same box in a picture of another size.
 
     Args:
         box: in the pixels of a picture of `size`.

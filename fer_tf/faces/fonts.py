@@ -1,4 +1,4 @@
-"""Finds a font with the letters of a text: Pillow's own, or one of the system."""
+"""Finds a font with all letters of a text: Pillow's own font, or one of the system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FONT_FOLDERS = (
     "/Library/Fonts", "/System/Library/Fonts", "C:/Windows/Fonts",
 )  # fmt: skip
 _FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
-_NO_CHARACTERS = "\uffff\ufdd0\u0378\U0003fffd"  # a font shows them as its sign for a missing letter, or as nothing
+_NO_CHARACTERS = "\uffff\ufdd0\u0378\U0003fffd"  # fonts show these as a missing letter, or as nothing
 _PLACEHOLDERS = "lastresort"  # a font that draws a frame for every letter
 _SAMPLE_SIZE = 24
 _NO_FONT = "(no font)"
@@ -33,7 +33,7 @@ def font_for(text: str, size: float) -> ImageFont.FreeTypeFont | None:
         size: pixels.
 
     Returns:
-        Pillow's own font where it suffices, else a font of the system; None if no font has the letters, which is logged
+        Pillow's own font if it has the letters, else a font of the system. None if no font has them; this is logged
         once.
     """
     if text.isascii():
@@ -43,14 +43,14 @@ def font_for(text: str, size: float) -> ImageFont.FreeTypeFont | None:
 
 
 def without_lost_letters(text: str) -> str:
-    """Return a text that can be drawn: the letters that no font has give way to the note `(no font)`."""
+    """Return a text that can be drawn: the note `(no font)` replaces letters that no font has."""
     if text.isascii() or font_file(text):
         return text
     return f"{_NO_FONT} {''.join(letter for letter in text if letter.isascii()).strip()}".rstrip()
 
 
 def font_file(text: str) -> str | None:
-    """Return the path of a font file of this system that has every letter of a text; None if there is none."""
+    """Return the path of a system font that has every letter of a text, or None."""
     letters = frozenset(letter for letter in text if not letter.isspace())
     path = _font_with(letters)
     if path is None and "".join(sorted(letters)) not in _said:
@@ -68,7 +68,7 @@ def _font_with(letters: frozenset[str]) -> str | None:
 
 
 def has_letters(path: str, letters: Iterable[str]) -> bool:
-    """Tell whether a font file has all of these letters."""
+    """Return True if a font file has all of these letters."""
     try:
         font = _font(path, _SAMPLE_SIZE)
         missing = {b"", *(_shape(font, letter) for letter in _NO_CHARACTERS)}
@@ -83,7 +83,7 @@ def _shape(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
 
 
 def _font_files() -> Iterator[str]:
-    """Font files, sans serif and regular ones first."""
+    """Return font files, sans serif and regular ones first."""
     folders = [Path(folder).expanduser() for folder in _FONT_FOLDERS]
     if sys.platform != "win32" and "XDG_DATA_HOME" in os.environ:
         folders.insert(0, Path(os.environ["XDG_DATA_HOME"]) / "fonts")

@@ -1,4 +1,4 @@
-"""Finds the pictures, videos and cameras that a user means, and names annotated copies of them."""
+"""Finds the pictures, videos and cameras that a user names, and names their annotated copies."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from fer_tf.faces.drawing import is_annotated
 from fer_tf.faces.kinds import file_kind, is_animation, is_hidden, is_meant_as_picture, skipped_kinds
 from fer_tf.faces.video import URL_SCHEMES, VIDEO_SUFFIXES, without_password
 
-_JPEG_COPIES = ("JPEG", "AVIF", "HEIF")  # photographs: as PNG, an annotated copy would take ten times the space
+_JPEG_COPIES = ("JPEG", "AVIF", "HEIF")  # photographs: a copy as PNG would take ten times the space
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a list of texts stands for.
+    """The inputs that a user's texts name.
 
     Attributes:
-        pictures: files that are no videos, each once.
+        pictures: files that are not videos, each once.
         videos: video files and animated GIFs, each once.
         cameras: numbers of cameras, addresses of streams, and devices.
-        skipped: files in the folders that are no pictures or videos, each once.
-        annotated: number of annotated copies in the folders, which are left out.
-        problems: an error for each text that stands for nothing.
+        skipped: files in the folders that are neither pictures nor videos, each once.
+        annotated: number of annotated copies in the folders; they are left out.
+        problems: an error for each text that names nothing.
     """
 
     pictures: list[Path]
@@ -43,12 +43,12 @@ class Inputs:
 
 
 def find_inputs(texts: Sequence[str]) -> Inputs:
-    """Find the files and cameras that texts stand for.
+    """Find the files and cameras that texts name.
 
     Args:
-        texts: each a file, a folder (the pictures and videos in it and below it by their contents, hidden ones left
-            out), a glob pattern, the number of a camera, an address (rtsp://, http:// or https://), or a device such as
-            /dev/video0. A file that is no picture is taken for a video.
+        texts: each a file, a folder (for all pictures and videos below it, known by their contents; hidden files are
+            left out), a glob pattern, the number of a camera, an address (rtsp://, http:// or https://), or a device
+            such as /dev/video0. A file that is not a picture is tried as a video.
     """
     paths: dict[Path, str | None] = {}  # the kind of each file
     skipped: dict[Path, None] = {}
@@ -60,7 +60,7 @@ def find_inputs(texts: Sequence[str]) -> Inputs:
         if text.lower().startswith(URL_SCHEMES) or text.startswith("/dev/"):
             cameras.append(text)
             continue
-        if os.path.isdir(text):  # Path.is_dir raises for a name that the system refuses
+        if os.path.isdir(text):  # Path.is_dir would raise for a name that the system refuses
             files = sorted(file for file in path.rglob("*") if _is_shown(file, path) and file.is_file())
             kinds = {file: _kind(file) for file in files}
             copies = {file for file, kind in kinds.items() if kind and _is_copy(file, kind, kinds)}
@@ -91,7 +91,7 @@ def _is_shown(file: Path, folder: Path) -> bool:
 
 
 def _is_copy(file: Path, kind: str, kinds: Mapping[Path, str | None]) -> bool:
-    """Tell whether a file of a folder is an annotated copy: a picture by its mark, a video by the names beside it."""
+    """Return True for an annotated copy in a folder: the mark tells a picture, the names beside it tell a video."""
     if kind == "picture":
         return is_annotated(file)
     original = re.sub(r"-faces(-\d+)?$", "", file.stem)
@@ -99,7 +99,7 @@ def _is_copy(file: Path, kind: str, kinds: Mapping[Path, str | None]) -> bool:
 
 
 def _kind(file: Path) -> str | None:
-    """Tell by a file's contents, or by its name where these say nothing, whether it is a `picture` or a `video`."""
+    """Return `picture` or `video` by a file's contents, or by its name if the contents do not tell."""
     kind = file_kind(file)
     is_animated = kind == "GIF" and is_animation(file)
     if kind == "video" or is_animated or (kind is None and file.suffix.lower() in VIDEO_SUFFIXES):
@@ -108,7 +108,7 @@ def _kind(file: Path) -> str | None:
 
 
 def _named_kind(file: Path) -> str:
-    """Tell what to try for a file that the user names and whose kind is not known: a video, if there is a file."""
+    """Return the kind to try for a named file of unknown kind: a video, if the file exists."""
     return "video" if os.path.isfile(file) else "picture"
 
 
@@ -119,7 +119,7 @@ def _stream_stem(address: str) -> str:
 
 
 def annotated_paths(folder: str | os.PathLike[str], inputs: Inputs) -> dict[Path | int | str, Path]:
-    """Name an annotated copy of each picture, video and camera: no two alike, none that is an input."""
+    """Name an annotated copy of each picture, video and camera: all names differ, and none is an input."""
     taken = {path.resolve() for path in inputs.files}
     outputs: dict[Path | int | str, Path] = {}
 

@@ -1,4 +1,4 @@
-"""Tells by the first bytes of a file whether it is a picture or a video; the suffix of its name says nothing."""
+"""Tells pictures from videos by the first bytes of a file, not by its name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-# Pillow's names of the formats that are read. An MPO, as phones write it, is a JPEG with more pictures behind it.
+# Pillow's names of the formats that we read. An MPO, which phones write, is a JPEG followed by more pictures.
 PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "AVIF", "HEIF")
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
 )  # fmt: skip
-LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # by desktops, beside the names with a dot; they are left out silently
+LEFT_BEHIND = ("thumbs.db", "desktop.ini")  # desktops leave these behind; left out silently, like names with a dot
 _HEAD_BYTES = 256  # enough for the brands of an ISO media file
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AUDIO_AND_RAW_BRANDS = {b"M4A ", b"M4B ", b"M4P ", b"crx "}  # crx: Canon's raw pictures
@@ -26,18 +26,18 @@ _VIDEO_STARTS = (
     b"\0\0\x01\xba",  # MPEG
     b"\0\0\x01\xb3",
 )
-_TRANSPORT_PACKETS = ((0, 188), (4, 192))  # start and length of MPEG's packets, which begin with a G: .ts and .m2ts
-_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of a .mov without the box `ftyp`
+_TRANSPORT_PACKETS = ((0, 188), (4, 192))  # .ts and .m2ts: start and length of MPEG's packets, which begin with a G
+_QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # first box of a .mov without `ftyp`
 
 
 def kind_of(head: bytes) -> str | None:
-    """Tell what a file is.
+    """Return the kind of a file.
 
     Args:
-        head: its first 256 bytes, or all of a shorter file.
+        head: the file's first 256 bytes, or all bytes of a shorter file.
 
     Returns:
-        One of `PICTURE_FORMATS`, `video`, or None for anything else.
+        One of `PICTURE_FORMATS`, or `video`, or None for anything else.
     """
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -69,9 +69,9 @@ def _kind_of_iso_media(head: bytes) -> str | None:
 
 
 def file_kind(path: str | os.PathLike[str]) -> str | None:
-    """Tell what a file is, as `kind_of` does; None for what is no file or cannot be read."""
+    """Return the kind of a file, as `kind_of` does; None if it is not a file or cannot be read."""
     try:
-        if not os.path.isfile(path):  # a pipe would keep us waiting
+        if not os.path.isfile(path):  # opening a pipe would wait forever
             return None
         with open(path, "rb") as file:
             return kind_of(file.read(_HEAD_BYTES))
@@ -80,7 +80,7 @@ def file_kind(path: str | os.PathLike[str]) -> str | None:
 
 
 def is_animation(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file is a GIF of several frames; nothing is decoded."""
+    """Return True for a GIF of several frames, without decoding it."""
     if file_kind(path) != "GIF":
         return False
     try:
@@ -93,16 +93,16 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
 
 
 def is_meant_as_picture(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file of a folder is a picture, or claims by its name to be one.
+    """Return True if a file in a folder is a picture or has the name of one.
 
-    A text named face.jpg claims to be one: opening it says what is wrong with it, which beats leaving it out.
+    A text named face.jpg counts: opening it reports what is wrong, which is better than leaving it out.
     """
     kind = file_kind(path)
     return kind in PICTURE_FORMATS or (kind is None and os.fspath(path).lower().endswith(PICTURE_SUFFIXES))
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is left out without a word."""
+    """Return True if a file or folder with this name is left out silently."""
     return name.startswith(".") or name.lower() in LEFT_BEHIND
 
 

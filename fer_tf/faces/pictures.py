@@ -1,4 +1,4 @@
-"""Opens untrusted picture files: bounds their size, turns them upright, makes them grey or RGB."""
+"""Opens untrusted picture files: limits their size, turns them upright, makes them grey or RGB."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from fer_tf.faces.kinds import kind_of
 from fer_tf.install import install_hint
 from fer_tf.text import printable
 
-MAX_JPEG_PIXELS = 16_384 * 12_288  # the largest phone camera's; a JPEG can be decoded at a half, a quarter or an eighth
-MAX_IMAGE_PIXELS = 8_192 * 6_144  # of what is decoded: a 50-megapixel camera's
+MAX_JPEG_PIXELS = 16_384 * 12_288  # of the largest phone camera; a JPEG can be decoded at 1/2, 1/4 or 1/8
+MAX_IMAGE_PIXELS = 8_192 * 6_144  # of a 50-megapixel camera; the limit for decoded pixels
 MAX_IMAGE_BYTES = 256 << 20  # of the file
-MAX_JPEG_SCANS = 200  # encoders write about ten; each costs a pass over the picture, so thousands of them are an attack
-MIN_SIDE = 3_584  # pixels that the longer side of a JPEG keeps, where nothing else is asked for
-_DECODED_PIXEL_BYTES = 4  # Pillow keeps RGB, RGBA, CMYK and 32-bit pixels in as many
-# A progressive JPEG is kept as 16-bit coefficients while it is decoded, whatever the size of the result.
+MAX_JPEG_SCANS = 200  # encoders write about ten; each needs a pass over the picture, so thousands are an attack
+MIN_SIDE = 3_584  # least longer side of a decoded JPEG, pixels, unless the caller gives another
+_DECODED_PIXEL_BYTES = 4  # Pillow's pixels of RGB, RGBA, CMYK and 32 bits
+# While a progressive JPEG is decoded, all its coefficients are in memory, 16 bits each, whatever the result's size.
 _MAX_COEFFICIENT_BYTES = 640 << 20
 _NUM_NAMED = 5  # files that a message names
-_ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4 A: the sides of the scene that row 0 and column 0 of the image show
-_SUBFILE_TAG, _DNG_TAG = 0x00FE, 0xC612  # TIFF 6.0: bit 0 says that this is a reduced copy of another picture; DNG 1.7
-_JPEG_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # inside a scan, 00 and restarts are no end of it
+_ORIENTATION_TAG = 0x0112  # EXIF 2.32, 4.6.4 A: which sides of the scene are row 0 and column 0
+_SUBFILE_TAG, _DNG_TAG = 0x00FE, 0xC612  # TIFF 6.0 (bit 0 marks a reduced copy of another picture); DNG 1.7
+_JPEG_MARKER = re.compile(rb"\xff[^\0\xd0-\xd7\xff]")  # inside a scan, 00 and restarts do not end it
 _UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,10 +52,10 @@ class Picture:
 
     Attributes:
         image: upright, of mode L (8-bit grey) or RGB, without EXIF or other metadata.
-        size: width and height of the upright picture, pixels; `image` is smaller where a large JPEG was decoded at a
-            part of its size.
+        size: width and height of the upright picture, pixels; `image` is smaller if a large JPEG was decoded at a part
+            of its size.
         is_first_of_several: True for the first frame of an animation or the first page of a TIFF.
-        jpeg: the file, where `image` is smaller than it.
+        jpeg: the bytes of the file, if `image` is smaller than the picture.
     """
 
     image: Image.Image
@@ -64,7 +64,7 @@ class Picture:
     jpeg: bytes | None = dataclasses.field(default=None, repr=False)
 
     def detailed(self, min_side: int) -> Image.Image:
-        """Return the image with at least `min_side` pixels on its longer side, as far as the file has them."""
+        """Return the image with at least `min_side` pixels on its longer side, if the file has as many."""
         if self.jpeg is None or max(self.image.size) >= min_side:
             return self.image
         return decode_image(self.jpeg, "the picture", min_side=min_side)
@@ -96,11 +96,11 @@ def read_picture(path: str | os.PathLike[str], *, min_side: int = MIN_SIDE) -> P
         The picture, as `decode_picture` describes it.
 
     Raises:
-        InputError: if the file is missing, no picture, broken, or too large.
+        InputError: if the file is missing, broken, too large, or not a picture.
     """
     path = Path(path)
     try:
-        if not os.path.isfile(path):  # Path.is_file raises for a name that the system refuses
+        if not os.path.isfile(path):  # Path.is_file would raise for a name that the system refuses
             raise InputError(f"no image file at {path}: give the path of a picture, such as a JPEG or PNG file")
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputError(f"{path}: larger than {MAX_IMAGE_BYTES >> 20} MiB; give a smaller picture")
@@ -119,7 +119,7 @@ def as_picture(photo: str | os.PathLike[str] | Image.Image | np.ndarray, *, min_
         min_side: as for `decode_picture`.
 
     Raises:
-        InputError: if a file cannot be read, an array has another type or shape, or it is something else.
+        InputError: if a file cannot be read, an array has another type or shape, or `photo` is another kind of object.
     """
     if isinstance(photo, (str, os.PathLike)):
         return read_picture(photo, min_side=min_side)
@@ -158,19 +158,19 @@ def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Pictu
 
     The EXIF orientation is applied. Transparent parts become white, as in viewers. 16-bit grey keeps its high byte.
     Palettes, CMYK and other colour models become RGB. An animation gives its first frame. A JPEG is decoded at a half,
-    a quarter or an eighth of its size where that leaves `min_side` pixels, or where `MAX_IMAGE_PIXELS` ask for it.
+    a quarter or an eighth of its size if this leaves `min_side` pixels, or if `MAX_IMAGE_PIXELS` requires it.
 
     Args:
         data: the contents of a picture file.
         name: what error messages call it.
-        min_side: pixels that the longer side of a JPEG keeps.
+        min_side: least longer side of a decoded JPEG, pixels.
 
     Returns:
-        The picture, its image of mode L (8-bit grey) or RGB.
+        The picture, with an image of mode L (8-bit grey) or RGB.
 
     Raises:
-        InputError: if the bytes are no picture or a broken one; for a JPEG of more than `MAX_JPEG_PIXELS` or another
-            picture of more than `MAX_IMAGE_PIXELS`; for a HEIC picture where pillow-heif is not installed.
+        InputError: if the bytes are not a picture, or a broken one; if a JPEG has more than `MAX_JPEG_PIXELS` or
+            another picture more than `MAX_IMAGE_PIXELS`; or if a HEIC picture needs pillow-heif, which is missing.
     """
     kind = kind_of(data[:256])
     if kind is None or kind == "video":
@@ -179,7 +179,7 @@ def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Pictu
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about large pictures (our bounds are tighter) and odd EXIF
+            warnings.simplefilter("ignore")  # about large pictures (our limits are tighter) and odd EXIF
             image = _open(data, kind)
             width, height = image.size
             if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -193,7 +193,7 @@ def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Pictu
             is_first = kind != "HEIF" and bool(getattr(image, "is_animated", False))
             image.load()
             if kind != "JPEG":
-                width, height = image.size  # Pillow turns a TIFF upright while it loads it
+                width, height = image.size  # read after loading, because loading turns a TIFF upright
             orientation = _orientation(image)
             upright = _upright(grey_or_rgb(image), orientation)
     except InputError:
@@ -208,28 +208,28 @@ def decode_picture(data: bytes, name: str, *, min_side: int = MIN_SIDE) -> Pictu
         if isinstance(error, Image.UnidentifiedImageError):
             reason = f"{kind} by its first bytes, but Pillow cannot open it"
         raise InputError(f"{name}: a broken picture ({reason}); replace or remove it") from error
-    upright.info = {}  # Pillow would write a comment or profile of it into a copy
+    upright.info = {}  # else Pillow would write its comment or profile into a copy
     size = (height, width) if orientation >= 5 else (width, height)
     return Picture(upright, size, is_first, data if upright.size != size else None)
 
 
 def say_first_frames(names: Sequence[str]) -> None:
-    """Log once for many files that of several frames or pages the first was taken."""
+    """Log once for all files that only the first of several frames or pages was used."""
     if names:
         some = ", ".join(printable(name) for name in names[:_NUM_NAMED])
         more = f" and {len(names) - _NUM_NAMED:,} more" if len(names) > _NUM_NAMED else ""
-        _log.warning("%s%s: several frames or pages, of which the first is taken", some, more)
+        _log.warning("%s%s: several frames or pages; only the first is used", some, more)
 
 
 def _open(data: bytes, kind: str) -> Image.Image:
     """Open a picture without decoding it."""
-    if kind == "JPEG":  # Image.open would make an MPO of some
+    if kind == "JPEG":  # Image.open would open some as MPO
         return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if kind == "HEIF":
         try:
             from pillow_heif import HeifImageFile
         except ImportError:
-            # one line for all of a folder
+            # one line for a whole folder
             raise InputError(f"HEIC pictures need the package pillow-heif: {install_hint('heif')}") from None
         return HeifImageFile(io.BytesIO(data))
     if kind == "TIFF":
@@ -244,14 +244,14 @@ def _open(data: bytes, kind: str) -> Image.Image:
 
 @functools.cache
 def _silence_tiff() -> None:
-    """Keep the lines of libtiff and Pillow about broken files off stderr: our error says it."""
+    """Keep libtiff's and Pillow's messages about broken files off stderr: our own error reports them."""
     logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
-    with contextlib.suppress(OSError, AttributeError):  # where libtiff is built into Pillow, its lines stay
+    with contextlib.suppress(OSError, AttributeError):  # if libtiff is built into Pillow, its lines stay
         ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
 
 def _prepare_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes, name: str, min_side: int) -> None:
-    """Refuse what would take too long or too much memory; choose the part of its size at which it is decoded."""
+    """Refuse a JPEG that needs too much time or memory; choose the part of its size at which to decode it."""
     width, height = image.size
     num_pixels = width * height
     if num_pixels > MAX_JPEG_PIXELS:
@@ -275,7 +275,7 @@ def _prepare_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes, name: str, 
 
 
 def _num_scans(data: bytes, enough: int) -> int:
-    """Number of scans of a JPEG, up to its end: what phones append, such as a video, holds any bytes.
+    """Count the scans of a JPEG up to its end, because phones append other data, such as a video.
 
     Args:
         data: a JPEG.
@@ -306,10 +306,10 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def grey_or_rgb(image: Image.Image) -> Image.Image:
     """Convert a picture of any mode to L (8-bit grey) or RGB, with transparent parts white."""
-    if image.mode.startswith("I"):  # 16-bit grey; some versions of Pillow would clip it at 255
+    if image.mode.startswith("I"):  # 16-bit grey, which some versions of Pillow would clip at 255
         return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        colours = image if image.mode == "RGBA" else image.convert("RGBA")  # converting would copy it
+        colours = image if image.mode == "RGBA" else image.convert("RGBA")  # a conversion would copy it
         opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
         return opaque.convert("L" if image.mode in ("L", "LA", "La") else "RGB")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

@@ -1,4 +1,4 @@
-"""How the pictures of a data set become crops: decided once for the whole set, recorded, and used again."""
+"""The policy that turns a data set's pictures into crops: chosen once for the whole set, recorded, and used again."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from fer_tf.faces.pictures import Picture
 from fer_tf.task import MAX_CROP_SIDE
 
 DETECTOR = "YuNet 2023mar"
-NUM_SAMPLED = 200  # pictures that decide
-_FULL_SIDE = 0.6  # a face that spans this part of the picture's shorter side fills it
-_FULL_SHARE = 0.8  # part of the sampled pictures that must be full for the set to be taken as crops
+NUM_SAMPLED = 200  # pictures in the sample that decides
+_FULL_SIDE = 0.6  # a face fills a picture if it spans this part of the shorter side
+_FULL_SHARE = 0.8  # the set counts as crops if faces fill this part of the sampled pictures
 
 
 @dataclasses.dataclass(frozen=True)
 class CropPolicy:
-    """One way from every picture of a data set to its crop.
+    """One rule for cropping every picture of a data set.
 
     Attributes:
         faces: `whole` takes each picture as a crop; `detect` takes the largest, most central face of a picture of more
             than 64 pixels.
-        reason: why, in words.
-        detector: name of the detector; None where none is needed.
+        reason: the reason for `faces`, in words.
+        detector: name of the detector; None if none is needed.
         factor: side of the crop, divided by the mean side of the detector's box.
-        detect_side: longer side to which a larger picture is reduced for the detector, pixels.
-        min_score: bound on the detector's score, in [0, 1].
+        detect_side: for the detector, larger pictures are reduced to this longer side, pixels.
+        min_score: least score of the detector, in [0, 1].
         min_size: smallest side of a face, pixels.
     """
 
@@ -45,13 +45,13 @@ class CropPolicy:
     min_size: int = MIN_FACE_SIZE
 
     def crop(self, picture: Image.Image | Picture) -> np.ndarray | None:
-        """Return the crop of a picture, uint8 (48, 48); None where no face is found.
+        """Return the crop of a picture, uint8 (48, 48); None if no face is found.
 
         Args:
             picture: as for `find_faces`.
 
         Raises:
-            InputError: if the detector is needed and the `faces` extra is not installed.
+            InputError: if the detector is needed but the `faces` extra is not installed.
         """
         if self.faces == "whole":
             return to_grey48(picture.image if isinstance(picture, Picture) else picture)
@@ -67,12 +67,12 @@ class CropPolicy:
         """Return the policy that `to_dict` described.
 
         Raises:
-            InputError: if the values are no such description, or that of another detector or crop.
+            InputError: if the values are not such a description, or describe another detector or crop.
         """
         try:
             policy = cls(**values)
         except TypeError as error:
-            raise InputError(f"the recorded crop is no policy of fer_tf ({error}): load the data anew") from error
+            raise InputError(f"the recorded crop is not a policy of fer_tf ({error}): load the data anew") from error
         if policy.factor != CROP_FACTOR or policy.detector not in (None, DETECTOR) or policy.faces not in FACE_MODES:
             raise InputError(
                 f"the data was cropped by {policy.detector} with the factor {policy.factor}: this fer_tf has "
@@ -93,7 +93,7 @@ def decide(faces: str, pictures: Sequence[Image.Image]) -> CropPolicy:
         shorter side or more in 80 % of the pictures; `detect` otherwise.
 
     Raises:
-        InputError: for another value of `faces`, or if the detector is needed and not installed.
+        InputError: if `faces` has another value, or the detector is needed but not installed.
     """
     if faces not in FACE_MODES:
         raise InputError(f"faces {faces!r}: expected one of {', '.join(FACE_MODES)}")
@@ -112,7 +112,7 @@ def decide(faces: str, pictures: Sequence[Image.Image]) -> CropPolicy:
 
 
 def _span(picture: Image.Image) -> float:
-    """Mean side of the most prominent face, as a part of the picture's shorter side; 1 for a picture that is a crop."""
+    """Mean side of the most prominent face, as a part of the picture's shorter side; 1 for a crop."""
     if max(picture.size) <= MAX_CROP_SIDE:
         return 1.0
     found = find_faces(picture)
@@ -123,7 +123,7 @@ def _span(picture: Image.Image) -> float:
 
 
 def most_prominent(found: Sequence[Face], size: tuple[int, int]) -> Face:
-    """Return the largest, most central face: its area counts less the farther it is from the picture's centre.
+    """Return the largest, most central face; the area counts less if the face is farther from the picture's centre.
 
     Args:
         found: at least one face.

@@ -11,19 +11,20 @@ from PIL import Image
 from fer_tf.faces.crops import Box
 
 SMOOTHING_SECONDS = 0.5  # time constant of the exponential average of a face's scores
-_FORGET_SECONDS = 1.0  # a face that was not seen for this long counts as a new face
-_FORGET_SAMPLES = 2.5  # the same in sampled frames, where a second may hold none
+_FORGET_SECONDS = 1.0  # after so long unseen, a face counts as a new face
+_FORGET_SAMPLES = 2.5  # the same limit in sampled frames, because a second may have no frame
 _VELOCITY_SECONDS = 0.15  # time constant of the average of a face's velocity
-_COAST_SECONDS = 0.5  # a face that is not seen goes on at its velocity for this long, then it is expected to stay
-_SAME_FACE_DISTANCE = 0.6  # most distance from the expected place, in sides of the face; equal faces overlap by a
-# quarter (intersection over union)
-_DISTANCE_A_SECOND = 0.5  # by which it grows while the face is not seen
-_STOPPED_PENALTY = 0.2  # added to the distance from where a face was last seen, in sides of the face
-_SAME_FACE_RATIO = 2.0  # most ratio of a face's sides in two frames
-# A cut: the thumbnails of two successive frames differ by this much on average, and are hardly correlated. A flash
-# changes the grey levels alone, and a moving face a part of the picture.
+_COAST_SECONDS = 0.5  # an unseen face is expected to keep its velocity for so long, and then to stay
+# Most distance from the expected place, in sides of the face; equal faces then overlap by a quarter (intersection over
+# union).
+_SAME_FACE_DISTANCE = 0.6
+_DISTANCE_A_SECOND = 0.5  # growth of this limit while the face is unseen
+_STOPPED_PENALTY = 0.2  # added to the distance from the place where a face was last seen, in sides of the face
+_SAME_FACE_RATIO = 2.0  # largest ratio of a face's sides in two frames
+# A cut: the thumbnails of two successive frames differ by this much on average and are hardly correlated. A flash
+# changes only the grey levels, and a moving face changes only a part of the picture.
 _CUT_DIFFERENCE, _CUT_CORRELATION = 25.0, 0.5
-_CUT_SECONDS = 0.5  # frames further apart differ without a cut
+_CUT_SECONDS = 0.5  # frames that are further apart differ even without a cut
 _THUMBNAIL = (32, 18)
 
 
@@ -32,16 +33,15 @@ class _Track:
     number: int
     box: Box
     probabilities: np.ndarray
-    seconds: float  # when it was last seen
+    seconds: float  # time when the face was last seen
     velocity: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))  # pixels a second
 
 
 class Smoother:
-    """Follows faces from frame to frame and averages the scores of each with exponentially falling weights.
+    """Follows faces from frame to frame and averages each face's scores with exponentially falling weights.
 
-    The weight of a score that is t seconds old is exp(-t / SMOOTHING_SECONDS), whatever the frame rate. A face is
-    expected where its velocity takes it, so faces keep their numbers when they cross and while one hides the other. A
-    cut ends all faces.
+    A score that is t seconds old has the weight exp(-t / SMOOTHING_SECONDS), whatever the frame rate. The velocity of a
+    face gives its expected place, so faces keep their numbers when they cross or hide each other. A cut ends all faces.
     """
 
     def __init__(self, *, every: float = 0.0) -> None:
@@ -62,13 +62,13 @@ class Smoother:
         """Add a frame.
 
         Args:
-            seconds: time of the frame, not before that of the last one.
+            seconds: time of the frame, not before the last frame.
             boxes: (left, top, width, height) of each face.
             probabilities: float (faces, classes).
-            picture: the frame, in which a cut is looked for; None looks for none.
+            picture: the frame, to look for a cut; None if no cut is possible.
 
         Returns:
-            For each face its number, counted from 1 and the same in all frames, and its smoothed probabilities.
+            For each face its number, from 1 and the same in all frames, and its smoothed probabilities.
         """
         if picture is not None and self._is_cut(seconds, picture):
             self._tracks = []
@@ -118,13 +118,13 @@ def _centre(box: Box) -> np.ndarray:
 
 
 def _cost(track: _Track, box: Box, seconds: float) -> float:
-    """Distance of a box from where a face is expected, in sides of the face; infinite if it is not that face."""
+    """Distance of a box from a face's expected place, in sides of the face; infinite if it cannot be this face."""
     side, new_side = (math.sqrt(max(1, b[2] * b[3])) for b in (track.box, box))
     ratio = max(side, new_side) / min(side, new_side)
     elapsed, moved = seconds - track.seconds, _centre(box) - _centre(track.box)
     drift = track.velocity * min(elapsed, _COAST_SECONDS)
     mean_side = (side + new_side) / 2
-    # A hidden face may also have stopped. That is less likely: otherwise it would take the number of one that passes.
+    # A hidden face may also have stopped. The penalty keeps a stopped face from taking a passing face's place.
     stopped = float(np.hypot(*moved)) / mean_side + _STOPPED_PENALTY
     distance = min(float(np.hypot(*(moved - drift))) / mean_side, stopped)
     if ratio > _SAME_FACE_RATIO or distance > _SAME_FACE_DISTANCE + _DISTANCE_A_SECOND * elapsed:

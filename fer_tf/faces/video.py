@@ -22,33 +22,33 @@ VIDEO_SUFFIXES = (
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv",
 )  # fmt: skip
 URL_SCHEMES = ("rtsp://", "rtsps://", "http://", "https://")
-_DEFAULT_FPS = 25.0  # for a file or camera that names none
-_MOST_FPS = 240.0  # a higher rate is a clock's: recordings of a browser have 1000
+_DEFAULT_FPS = 25.0  # for a file or camera that states no rate
+_MOST_FPS = 240.0  # a higher rate is a clock rate: browsers' recordings have 1000
 # An annotated copy shows each frame within half a period of its time: 50 ms at 10 frames a second.
 _COPY_FPS, _LEAST_COPY_FPS, _MOST_COPY_FPS = 30.0, 10.0, 120.0
-# A header's duration may exceed the last frame's time: sound goes on, or a browser wrote a rounded one.
+# A header's duration may exceed the last frame's time: the sound is longer, or a browser rounded the duration.
 _DURATION_SLACK = 0.5  # seconds
-_LONGEST_PAUSE = 3600.0  # seconds between two frames; more is a damaged time
+_LONGEST_PAUSE = 3600.0  # seconds between two frames; more means a damaged time
 _CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # both are in OpenCV's wheel
 _SILENT = 0  # OpenCV's log level
 
 
 class FrameSource:
-    """The frames of a video file, stream or camera, once: iterate over (seconds since the first, RGB image).
+    """The frames of a video file, stream or camera, for one iteration over (seconds since the first, RGB image).
 
-    The time of a frame is the one that the file gives it. Where a file gives none, or one that does not rise, the
-    frame follows the last one by a period of the frame rate. A camera's frames have the time at which they are read.
+    The file gives each frame's time. If it gives none, or the time does not rise, the frame follows the last one after
+    a period of the frame rate. A camera's frame has the time of reading it.
 
     Attributes:
         name: the file's path, the stream's address without user and password, or `camera` and its number.
         is_camera: True for a camera or a live stream, which has no last frame.
         fps: frames per second, as the file states it.
         num_frames: number of frames; 0 if not known.
-        every: seconds between the frames that are given; 0 for every frame.
-        num_read: number of frames read so far: while iterating, the number of the current frame from 1.
+        every: seconds between the yielded frames; 0 for every frame.
+        num_read: number of frames read so far; during the iteration, the number of the current frame, from 1.
         seconds: time of the last frame that was read.
-        duration: seconds, as the file states it; 0 if not known.
-        problem: after the iteration, one line on what is missing if the file ended early; else None.
+        duration: seconds, as the file states them; 0 if not known.
+        problem: after the iteration, one line about the missing part if the file ended early; else None.
 
     Example:
         >>> frames = FrameSource("clip.mp4")
@@ -62,7 +62,7 @@ class FrameSource:
         Args:
             source: a video file, an address (rtsp://, http:// or https://), a device such as /dev/video0, or the number
                 of a camera.
-            every: give one frame for each period of so many seconds; 0 gives all.
+            every: yield one frame per this many seconds; 0 yields all.
 
         Raises:
             InputError: if there is no such file or camera, OpenCV cannot read the video, or OpenCV is not installed.
@@ -77,15 +77,15 @@ class FrameSource:
             raise InputError(f"no video file at {source}: give the path of a video, or the number of a camera")
         self._cv2 = opencv()
         try:
-            # For a file FFmpeg only: OpenCV would also try `frame07.jpg` as a sequence of pictures.
+            # Open files with FFmpeg only: OpenCV would also try `frame07.jpg` as a sequence of pictures.
             backend = () if device else (self._cv2.CAP_FFMPEG,)
             self._capture = self._cv2.VideoCapture(source if isinstance(source, int) else text, *backend)
             opened = self._capture.isOpened()
-        except self._cv2.error:  # the number of the camera is too large
+        except self._cv2.error:  # raised if the number of the camera is too large
             opened = False
         if not opened:
             if isinstance(source, int):
-                raise InputError(f"no {self.name}: none can be opened under this number; 0 is usually the first")
+                raise InputError(f"no {self.name}: no camera can be opened under this number; 0 is usually the first")
             if address or device:
                 raise InputError(f"{self.name}: OpenCV cannot open it; check the address and that it can be reached")
             neither = "" if self.name.lower().endswith(VIDEO_SUFFIXES) else "a picture or "
@@ -100,12 +100,12 @@ class FrameSource:
             )
         fps = self._capture.get(self._cv2.CAP_PROP_FPS)
         self.fps = fps if 0.1 <= fps <= 1000 else _DEFAULT_FPS
-        count = self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)  # hugely negative where there is no duration
+        count = self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)  # hugely negative if there is no duration
         count = int(count) if 0 < count < 1e12 else 0
         self.is_camera = device or (address and (text.lower().startswith("rtsp") or not count))
         self._uses_clock = device
         self._container = Container() if address or device else read_container(text)
-        self.duration = count / self.fps  # where a file stores no count, OpenCV multiplies its duration by the rate
+        self.duration = count / self.fps  # if a file stores no count, OpenCV multiplies the duration by the rate
         self.num_frames = count if self._container.counts_frames else 0
         if 0 < self._container.shown_seconds < self.duration - 1.5 / self.fps:
             self.duration = self._container.shown_seconds
@@ -139,7 +139,7 @@ class FrameSource:
                         first = seconds if math.isfinite(seconds) else 0.0
                     seconds -= first
                 if self.num_read:
-                    if 0 < seconds - self.seconds < _LONGEST_PAUSE:  # False for a time that is no number
+                    if 0 < seconds - self.seconds < _LONGEST_PAUSE:  # also False if the time is NaN
                         self._period = seconds - self.seconds
                         longest = max(longest, self._period)
                     else:
@@ -164,7 +164,7 @@ class FrameSource:
             raise InputError(f"{self.name}: no frame in it could be read; check that it plays, or convert it to .mp4")
 
     def _missing(self, longest: float) -> str | None:
-        """One line if the file has fewer frames than it states, else None.
+        """Return one line if the file has fewer frames than it states, else None.
 
         Args:
             longest: the longest time between two frames, seconds.
@@ -185,12 +185,12 @@ class FrameSource:
 
 
 def without_password(name: str) -> str:
-    """Return an address without the user and password that stand before its host."""
+    """Return an address without the user and password before its host."""
     return re.sub(r"^(\w+://)[^/@]*@", r"\1", name)
 
 
 def opencv() -> Any:
-    """Import OpenCV and silence its own messages; what goes wrong is reported in ours."""
+    """Import OpenCV and silence its own messages; our errors report what goes wrong."""
     try:
         import cv2
     except ImportError:
@@ -219,7 +219,7 @@ class VideoWriter:
         codec = self._cv2.VideoWriter.fourcc(*_CODECS[path.suffix.lower()])
         self._writer = self._cv2.VideoWriter(str(path), codec, fps, size)
         self._fps, self._size = fps, size
-        self._waiting: np.ndarray | None = None  # the last frame, to be repeated until the time of the next
+        self._waiting: np.ndarray | None = None  # the last frame, repeated until the next frame's time
         self._num_written = 0
         if not self._writer.isOpened():
             raise InputError(f"cannot write a video of {size[0]}x{size[1]} pixels to {path.parent}")
@@ -229,17 +229,17 @@ class VideoWriter:
         self._write(self._pixels(frame))
 
     def write_at(self, seconds: float, frame: Image.Image) -> None:
-        """Show a frame from a time on, to half a period: the frame before it is repeated until then, or dropped.
+        """Show a frame from a time on, exact to half a period; the frame before it is repeated until then, or dropped.
 
         Args:
-            seconds: time since the first frame, not before that of the last frame.
-            frame: it is scaled to the size of the video.
+            seconds: time since the first frame, not before the last frame's time.
+            frame: the frame; it is scaled to the size of the video.
         """
         self._repeat_until(seconds)
         self._waiting = self._pixels(frame)
 
     def end_at(self, seconds: float) -> None:
-        """Show the last frame until a time, once at least."""
+        """Show the last frame until a time, at least once."""
         self._repeat_until(max(seconds, (self._num_written + 1) / self._fps))
         self._waiting = None
 
@@ -263,5 +263,5 @@ class VideoWriter:
 
 
 def copy_fps(fps: float) -> float:
-    """Return the rate of an annotated copy: the original's, unless it is too low or no video's rate."""
+    """Return the rate of an annotated copy: the original's rate, unless it is too low or not the rate of a video."""
     return fps if _LEAST_COPY_FPS <= fps <= _MOST_COPY_FPS else _COPY_FPS

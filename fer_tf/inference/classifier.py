@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class EmotionClassifier:
-    """Takes face crops, not photographs, and ranks their emotions: opens a model once, then answers from any thread.
+    """Ranks the emotions of face crops, not of photographs; opens its model once and may be used from any thread.
 
     A crop shows one face and little else; a picture of another shape is cut to its centre square and resized to 48x48.
-    The first picture of more than 64 pixels gives a warning: `fer_tf.recognize` finds the faces of a photograph.
+    The first picture of more than 64 pixels gives a warning, because `fer_tf.recognize` is the call for photographs.
 
     Example:
         >>> import fer_tf
@@ -44,10 +44,10 @@ class EmotionClassifier:
         Args:
             path: a .tflite or .keras that fer_tf wrote; `fast` for the small model that ships; the model that ships if
                 None.
-            num_threads: how many images a .tflite works on at the same time.
+            num_threads: number of images that a .tflite works on at the same time.
 
         Raises:
-            InputError: if there is no such model or it breaks fer_tf's contract.
+            InputError: if there is no such model, or the model breaks fer_tf's contract.
         """
         self._predictor = open_model(artifacts.find_model(path), num_threads=num_threads)
         self._has_warned = False
@@ -66,7 +66,7 @@ class EmotionClassifier:
         Args:
             images: one crop or an iterable of crops, each a path, a PIL image, or a uint8 array (height, width),
                 (height, width, 1) or RGB (height, width, 3), values in [0, 255]; or one uint8 array of n such crops.
-                An array of three axes whose last has length 1 or 3 is one crop; length 4 (RGBA) is refused.
+                An array with three axes is one crop if the last axis has length 1 or 3; length 4 (RGBA) is refused.
 
         Returns:
             float32 (n, classes); n is 1 for a single crop. Each row sums to 1.
@@ -77,13 +77,13 @@ class EmotionClassifier:
         return self._predictor.predict(self._as_crops(images))
 
     def classify(self, images: ImageLike | Iterable[ImageLike]) -> list[list[tuple[str, float]]]:
-        """Ranked emotions of one face crop or of many: `predict` with names, the most likely first.
+        """Rank the emotions of one face crop or of many: `predict` with names, the most likely first.
 
         Args:
             images: as for `predict`.
 
         Returns:
-            For each crop (one list for a single crop) its (class name, score) pairs.
+            For each crop a list of (class name, score) pairs; a single crop gives one list in a list.
         """
         probabilities = self._predictor.predict(self._as_crops(images))
         return [rank(row, self.class_names) for row in probabilities]
@@ -93,16 +93,16 @@ class EmotionClassifier:
             one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3))
             if not one and (
                 images.ndim not in (3, 4) or images.shape[-1] == 4
-            ):  # no crop is 4 pixels wide: RGBA is meant
+            ):  # no crop is 4 pixels wide: this is RGBA
                 raise InputError(f"array of shape {images.shape}: expected (height, width[, 1 or 3]), or n of these")
             crops = images.shape[1:3] == (IMAGE_SIZE, IMAGE_SIZE) and images.shape[3:] in ((), (1,))
             if crops and not one and images.dtype == np.uint8:
                 return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
             images = [images] if one else images
-        elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # a PIL image is none
+        elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # such as a PIL image
             images = [images]
         found = []
-        for image in images:  # no comprehension: it is a stack frame before Python 3.12, and the warning counts frames
+        for image in images:  # no comprehension: before Python 3.12 it is a stack frame, and the warning counts these
             found.append(self._as_crop(image))
         return np.stack(found) if found else np.empty((0, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 

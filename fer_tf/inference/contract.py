@@ -14,8 +14,8 @@ from fer_tf.text import shown
 _IDENTIFIER = b"TFL3"
 _FOREIGN = "it is not a model of fer_tf"
 _MAX_OPERATOR_CODES = 1000  # the schema has about 200 builtin operators
-_MAX_AXES = 8  # of a tensor; LiteRT has no kernels for more
-# The generated accessors raise these for damage: a read outside the buffer, a negative or too large offset.
+_MAX_AXES = 8  # axes of a tensor; LiteRT has no kernels for more
+# The generated accessors raise these for a damaged file: a read outside the buffer, a negative or too large offset.
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError)
 
 
@@ -30,7 +30,7 @@ def check_tflite(content: bytes, name: str) -> int:
         The number of classes.
 
     Raises:
-        InputError: if the file breaks the contract; the message says where.
+        InputError: if the file breaks the contract; the message says how.
     """
     given, result = read_ends(content, name, _FOREIGN)
     if given.kind != "uint8" or given.shape not in [(1, IMAGE_SIZE, IMAGE_SIZE, channels) for channels in (1, 3)]:
@@ -39,8 +39,8 @@ def check_tflite(content: bytes, name: str) -> int:
         )
     if (given.scale, given.zero_point) != (1, 0):
         raise InputError(
-            f"{name} scales its input (scale {given.scale:g}, zero point {given.zero_point}): expected grey pixels as "
-            f"they are (scale 1, zero point 0); {_FOREIGN}"
+            f"{name} scales its input (scale {given.scale:g}, zero point {given.zero_point}): expected unscaled grey "
+            f"pixels (scale 1, zero point 0); {_FOREIGN}"
         )
     if result.kind != "float32" or len(result.shape) != 2 or result.shape[0] != 1 or result.shape[1] < 2:
         raise InputError(f"{name} gives {result.kind} {result.shape}: expected float32 (1, classes); {_FOREIGN}")
@@ -52,9 +52,9 @@ class End(NamedTuple):
 
     Attributes:
         kind: element type, such as `uint8`.
-        shape: of the tensor, batch first.
-        scale: real value of a step of a quantised tensor; 1 if the file does not say.
-        zero_point: element that stands for 0; 0 if the file does not say.
+        shape: shape of the tensor, batch first.
+        scale: real value of one step of a quantised tensor; 1 if the file does not say.
+        zero_point: element that means 0; 0 if the file does not say.
     """
 
     kind: str
@@ -64,12 +64,12 @@ class End(NamedTuple):
 
 
 def read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
-    """Read what a .tflite of one input, one output and builtin operators takes and gives.
+    """Read the input and the output of a .tflite with one input, one output and builtin operators only.
 
     Args:
         content: the file's bytes.
         name: the file's name in error messages.
-        reason: what an error message says of a file with another structure.
+        reason: the explanation in the error message for a file with another structure.
 
     Returns:
         The input and the output.
@@ -90,7 +90,7 @@ def read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
 
 
 def _read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
-    from ai_edge_litert import schema_py_generated as schema  # imported here: 20,000 lines that a .keras does not need
+    from ai_edge_litert import schema_py_generated as schema  # here, because a .keras does not need these 20,000 lines
 
     model = schema.Model.GetRootAs(content)
     for index in range(_bounded(model.OperatorCodesLength(), _MAX_OPERATOR_CODES)):
@@ -115,19 +115,19 @@ def _read_ends(content: bytes, name: str, reason: str) -> tuple[End, End]:
 
 
 def _bounded(length: int, most: int) -> int:
-    """The length of a vector, refused if it is above `most`: the accessors return any number that the file has."""
+    """Return the length of a vector, or refuse it above `most`: the accessors return any number in the file."""
     if length > most:
         raise IndexError
     return length
 
 
 def _vector(values: Any) -> np.ndarray:
-    """A vector's numbers; NumPy has checked its length against the buffer. A missing vector, 0 here, becomes empty."""
+    """Return a vector's numbers; NumPy has checked the length against the buffer. A missing one, 0, becomes empty."""
     return values if isinstance(values, np.ndarray) else np.empty(0, np.int32)
 
 
 def _scaling(tensor: Any) -> tuple[float, int]:
-    """Scale and zero point; NaN for a tensor that has several, as only constants may."""
+    """Return scale and zero point; NaN if a tensor has several, which only constants may have."""
     quantization = tensor.Quantization()
     if not quantization:
         return 1.0, 0

@@ -1,4 +1,4 @@
-"""Occlusion sensitivity: where a model's score depends on the picture, measured through the model file itself."""
+"""Occlusion sensitivity: shows where a model's score depends on the picture, with calls of the model only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def occlusion_map(
     A square of blurred pixels slides over the crop. A pixel's value is the mean fall of the score over all squares that
     cover it.
 
-    Such a map says which parts of this picture this model's score depends on. It does not say why, nor that these parts
-    show the emotion, nor that the answer is right: a wrong answer has a map that looks as sensible as that of a right
-    one. A covered face is a picture of a kind that the model never saw, so a part of the fall may come from the cover
-    itself. Parts that only matter together stay dark, since one square at a time is covered. Squares of another size
-    give another map, and nothing smaller than a square can be told apart. Do not read a person's feelings from it.
+    The map says which parts of this picture this model's score depends on. It does not say why, nor that these parts
+    show the emotion, nor that the answer is right: the map of a wrong answer looks just as sensible. The model never
+    saw covered faces, so a part of the fall may come from the cover itself. Parts that matter only together stay dark,
+    because only one square is covered at a time. Squares of another size give another map, and details smaller than a
+    square cannot be told apart. Do not read a person's feelings from the map.
 
     Args:
         predict: takes uint8 (n, 48, 48), returns probabilities (n, classes).
@@ -37,7 +37,7 @@ def occlusion_map(
         float64 (48, 48), the mean fall of the score in [-1, 1]; positive where covering lowers the score.
 
     Raises:
-        InputError: for a crop of another shape or type, or a label that the model does not have.
+        InputError: if the crop has another shape or type, or the model does not have the label.
     """
     if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.shape != (IMAGE_SIZE, IMAGE_SIZE):
         received = f"{crop.dtype} {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
@@ -57,9 +57,9 @@ def occlusion_map(
 
 
 def baseline(crop: np.ndarray) -> np.ndarray:
-    """Return what covers a part of a crop: the crop itself, blurred until no feature is left.
+    """Return the cover for parts of a crop: the crop itself, blurred until no feature is left.
 
-    A plain grey square has edges that look like features; the blurred crop keeps the local brightness.
+    The edges of a plain grey square would look like features; the blurred crop keeps the local brightness.
 
     Args:
         crop: uint8 (48, 48).
@@ -89,10 +89,10 @@ def deletion_scores(
         crop: uint8 (48, 48).
         order: float (48, 48); pixels with larger values are covered first.
         label: the class whose score is followed.
-        num_steps: number of equal parts in which the crop is covered.
+        num_steps: number of equal steps until the whole crop is covered.
 
     Returns:
-        float64 (num_steps + 1,): the score of the crop with 0 to all of its pixels covered.
+        float64 (num_steps + 1,): the score of the crop, from no pixel to all pixels covered.
     """
     ranks = np.empty(order.size, np.int64)
     ranks[np.argsort(-order, axis=None, kind="stable")] = np.arange(order.size)

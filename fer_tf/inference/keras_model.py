@@ -1,4 +1,4 @@
-"""Predictions of a Keras model, with the preprocessing in front."""
+"""Predictions of a Keras model, preprocessing included."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _BATCH_SIZE = 64
 
 
 class KerasPredictor:
-    """A Keras model with the preprocessing of grey crops in front. Several threads may use it."""
+    """A Keras model that takes grey crops and preprocesses them. Several threads may use it."""
 
     def __init__(self, model: keras.Model, metadata: Mapping[str, Any], *, name: str = "the model") -> None:
         """Build the network that takes grey crops.
 
-        Later changes of the model's weights, such as a folded temperature, show in the predictions.
+        Later changes of the model's weights, such as a folded temperature, change the predictions too.
 
         Args:
             model: float32 (batch, size, size, 3) in [0, 255] -> probabilities (batch, classes).
-            metadata: the model's, with `class_names`.
+            metadata: the model's metadata, with `class_names`.
             name: the model's name in error messages.
 
         Raises:
@@ -42,7 +42,7 @@ class KerasPredictor:
         self.class_names = tuple(self.metadata["class_names"])
         shape = tuple(model.output_shape)
         if shape != (None, len(self.class_names)):
-            raise InputError(f"{name} names {len(self.class_names)} classes, its output is {shape}: train it again")
+            raise InputError(f"{name} names {len(self.class_names)} classes, but its output is {shape}: train it again")
         inputs = keras.Input((IMAGE_SIZE, IMAGE_SIZE), dtype="uint8")
         self._model = keras.Model(inputs, model(preprocess(inputs, model.input_shape[1])))
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Predictions of a .tflite by the LiteRT interpreter, without TensorFlow."""
+"""Predictions of a .tflite with the LiteRT interpreter, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from fer_tf.task import IMAGE_SIZE
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-_MAX_CHUNK = 32  # images that a thread takes at a time; small, so that threads of unequal speed end together
-_MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # its offsets are signed 32-bit numbers
+_MAX_CHUNK = 32  # images that a thread takes at a time; few, so that slow and fast threads end together
+_MAX_FLATBUFFER_BYTES = (1 << 31) - 1  # a flatbuffer's offsets are signed 32-bit numbers
 
 
 class LiteRTPredictor:
@@ -61,7 +61,7 @@ class LiteRTPredictor:
             self._idle.put(self._start())
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities of grey crops; the threads share a batch.
+        """Return probabilities of grey crops; several threads share a batch.
 
         Args:
             images: uint8 (n, 48, 48), pixel values in [0, 255].
@@ -107,7 +107,7 @@ class LiteRTPredictor:
         return interpreter
 
     def _threads(self) -> ThreadPoolExecutor:
-        from concurrent.futures import ThreadPoolExecutor  # imported here: a single prediction starts faster without
+        from concurrent.futures import ThreadPoolExecutor  # imported here, so that a single prediction starts faster
 
         with self._lock:
             if self._executor is None:
@@ -116,7 +116,7 @@ class LiteRTPredictor:
 
 
 class _Interpreter:
-    """A LiteRT interpreter with one thread. `invoke` releases Python's lock, so several of them run in parallel."""
+    """A LiteRT interpreter with one thread. `invoke` releases Python's lock, so several can run in parallel."""
 
     def __init__(self, content: bytes, name: str) -> None:
         try:
@@ -157,8 +157,7 @@ _native_log_lock = threading.Lock()
 def without_native_log() -> Iterator[None]:
     """Discard the process's stderr, to which LiteRT's C++ code writes when a model is first opened.
 
-    Do not use it for interpreters that threads start later: they write nothing there, and messages of other threads
-    would be lost.
+    Use it for the first interpreter only: later ones write nothing there, and messages of other threads would be lost.
     """
     with _native_log_lock:
         try:

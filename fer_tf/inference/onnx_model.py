@@ -1,4 +1,4 @@
-"""Predictions of an .onnx file by ONNX Runtime; needs the extra `onnx`, but no TensorFlow."""
+"""Predictions of an .onnx file with ONNX Runtime; needs the extra `onnx`, but no TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from fer_tf.inference.predictor import checked_images, default_num_threads, read
 from fer_tf.install import install_hint
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
 
-_CHUNK = 64  # images at a time: bounds the memory of a large batch
-_MAX_BYTES = 1 << 31  # what protobuf, and so ONNX without external data, can hold
-_ONLY_FATAL = 4  # ONNX Runtime's log level: what it refuses, our error says
+_CHUNK = 64  # images at a time; limits the memory for a large batch
+_MAX_BYTES = 1 << 31  # limit of protobuf, and so of ONNX without external data
+_ONLY_FATAL = 4  # ONNX Runtime's log level; our own errors report what it refuses
 
 
 class ONNXPredictor:
@@ -40,12 +40,13 @@ class ONNXPredictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or default_num_threads()
         options.log_severity_level = _ONLY_FATAL
-        # A tensor may name another file, which ONNX Runtime would look for in the working folder. This is no folder.
+        # A tensor may name another file, which ONNX Runtime would look for in the working folder. This path is not a
+        # folder.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises a type of its own for each status, all bare Exceptions
-            raise InputError(f"{name} is no ONNX file that ONNX Runtime opens: copy or export it again") from error
+        except Exception as error:  # ONNX Runtime's own error types all derive directly from Exception
+            raise InputError(f"{name} is not an ONNX file that ONNX Runtime opens: copy or export it again") from error
         self.metadata = _metadata(self._session.get_modelmeta().custom_metadata_map, name)
         self.class_names = tuple(self.metadata["class_names"])
         expected = {
@@ -88,7 +89,7 @@ def read_onnx(path: Path) -> bytes:
     """Read an .onnx file.
 
     Raises:
-        InputError: if it is missing, cannot be read, or is larger than ONNX allows.
+        InputError: if the file is missing, cannot be read, or is larger than ONNX allows.
     """
     return read_model(path, "an .onnx", _MAX_BYTES)
 

@@ -13,7 +13,7 @@ from fer_tf.inference.predictor import Predictor
 
 
 def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) -> Predictor:
-    """Open a model that fer_tf wrote, after checking that it is one.
+    """Check and open a model that fer_tf wrote.
 
     Args:
         path: a .tflite (needs the light install only), a .keras (needs the extra `train`), or an .onnx (`onnx`).
@@ -24,7 +24,7 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
         The model with its class names and metadata.
 
     Raises:
-        InputError: if the file is missing, damaged, or not such a model.
+        InputError: if the file is missing, damaged, or not a model of fer_tf.
     """
     path = Path(path)
     if num_threads is not None and num_threads < 1:
@@ -40,4 +40,4 @@ def open_model(path: str | os.PathLike[str], *, num_threads: int | None = None) 
         from fer_tf.inference.onnx_model import ONNXPredictor, read_onnx
 
         return ONNXPredictor(read_onnx(path), name=str(path), num_threads=num_threads)
-    raise InputError(f"{path} is no .tflite, .keras or .onnx file: give a model that fer_tf wrote")
+    raise InputError(f"{path} is not a .tflite, .keras or .onnx file: give a model that fer_tf wrote")

@@ -16,7 +16,7 @@ _MAX_DEFAULT_THREADS = 8  # each interpreter has its own packed copy of the weig
 
 
 class Predictor(Protocol):
-    """A model that `open_model` opened, or that was made from memory."""
+    """A model opened by `open_model`, or made in memory."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...
@@ -30,7 +30,7 @@ class Predictor(Protocol):
 
 
 def default_num_threads() -> int:
-    """Return the number of threads if none is given: the cores that this process may use, at most 8."""
+    """Return the default number of threads: the cores that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MAX_DEFAULT_THREADS)
 
@@ -54,7 +54,7 @@ def read_model(path: Path, kind: str, most_bytes: int) -> bytes:
 
     Args:
         path: the file.
-        kind: what messages call it, such as `a .tflite`.
+        kind: name to use in messages, such as `a .tflite`.
         most_bytes: size that no such file exceeds.
 
     Raises:

