@@ -1,4 +1,4 @@
-"""Write drawn faces as a reader's own: `python .ci/example_faces.py DIR` makes DIR/train/bored/0.png and so on."""
+"""Write drawn faces like a user's own data: `python .ci/example_faces.py DIR` makes DIR/train/bored/0.png and so on."""
 
 import sys
 from pathlib import Path

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNNABLE = ("sh", "bash", "console", "python", "pycon")
 POINTS = 0.5
 TIMEOUT_S = 3600
-# .ci/run takes this line of README.md and runs it before everything else.
+# .ci/run runs this line of README.md before everything else.
 TEST_COMMAND = re.compile(r"python3 -m venv .*pytest")
 
 _NUMBER = r"[+-]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
@@ -99,14 +99,14 @@ def parse(page: str) -> list[Block]:
 
 
 def _split_console(block: Block) -> None:
-    """Tell the commands of a console block, after `$ `, from the lines that they print."""
+    """Split a console block into the commands, which follow `$ `, and the lines that they print."""
     lines = block.text.splitlines()
     block.text = "\n".join(line[2:] for line in lines if line.startswith("$ "))
     block.expected = "\n".join(line for line in lines if not line.startswith("$ ")) or None
 
 
 def compare(expected: str, found: str, tolerance: float = 0.0) -> str:
-    """Return the difference of two outputs as a diff, or nothing if they agree."""
+    """Return the difference of two outputs as a diff; empty if they agree."""
     wanted = [line.rstrip() for line in expected.strip("\n").splitlines()]
     printed = [line.rstrip() for line in found.strip("\n").splitlines()]
     if _match(wanted, printed, tolerance):
@@ -140,7 +140,7 @@ def _same(a: re.Match[str], b: re.Match[str], tolerance: float) -> bool:
 
 
 class Runner:
-    """Runs blocks one after another in a clone, with an environment that lasts."""
+    """Runs blocks one after another in a clone; working directory and environment variables carry over."""
 
     def __init__(self, folder: Path, clone: Path) -> None:
         self._state = folder / "state.sh"
@@ -162,7 +162,7 @@ class Runner:
             "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "VIRTUAL_ENV": str(environment),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_QUIET": "1",  # what pip installs differs from day to day
+            "PIP_QUIET": "1",  # the list of installed packages differs from day to day
             "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
             "COLUMNS": "120",
         }
@@ -199,7 +199,7 @@ class Runner:
 
 
 def without_test_command(block: Block) -> None:
-    """Drop the line that .ci/run has run; a block that has no other line is not run."""
+    """Drop the line that .ci/run has already run; a block without another line is skipped."""
     kept = [line for line in block.text.splitlines() if not TEST_COMMAND.match(line)]
     if len(kept) == len(block.text.splitlines()):
         return
@@ -244,10 +244,11 @@ def main() -> int:
             folder.mkdir()
             subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
             text = (clone / page).read_text()
-            # The address that a page clones from leads to this clone: the page is checked, not what was published last.
+            # Redirect the address that a page clones to this clone, so that this version is checked, not the published
+            # one.
             addresses = set(re.findall(r"git clone (?:-\S+ )*(\S+://\S+)", text))
             (folder / "gitconfig").write_text("".join(f'[url "{clone}"]\n\tinsteadOf = {url}\n' for url in addresses))
-            # A page that clones starts beside the clone's own folder, other pages start in the clone.
+            # A page that clones starts in the folder beside the clone; other pages start in the clone.
             start = folder / "start" if addresses else clone
             start.mkdir(exist_ok=True)
             print(f"{page}:", flush=True)

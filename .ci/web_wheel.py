@@ -25,7 +25,7 @@ setup(
 
 
 def main() -> None:
-    """Install the npm packages, and pack those of their files that the page uses."""
+    """Install the npm packages and pack the files that the page uses."""
     destination = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as temporary:
         npm, package = Path(temporary, "npm"), Path(temporary, "source", "fer_tf_web")

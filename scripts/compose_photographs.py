@@ -1,7 +1,7 @@
-"""Composes photographs from the faces of a data set, to measure how well faces are found and then classified.
+"""Composes photographs from the faces of a data set, to measure detection and classification together.
 
-Each photograph has a textured background and 1 to 6 faces of several sizes, turned and lit in several ways. The same
-seed gives the same files. truth.csv lists each face: file, left, top, width, height (pixels), class.
+Each photograph has a textured background and 1 to 6 faces with different sizes, turns and light. The same seed gives
+the same files. truth.csv lists each face: file, left, top, width, height (pixels), class.
 
     python scripts/compose_photographs.py fer2013.csv photographs
 """
@@ -14,25 +14,25 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs in a clone without installation
 
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset
 
 _SIZES = ((640, 480), (1024, 768), (1600, 1200))
-_FACE_SIDES = (48, 72, 110, 170, 260)  # pixels of the pasted square, of which the face is most
+_FACE_SIDES = (48, 72, 110, 170, 260)  # pixels of the pasted square; the face fills most of it
 _MOST_TURN = 20.0  # degrees either way
-_TRIES = 60  # places tried for a face before it is left out
+_TRIES = 60  # places to try for a face before leaving it out
 
 
 def compose(data: Dataset, output: Path, *, num_photographs: int, seed: int) -> int:
     """Write the photographs and truth.csv.
 
     Args:
-        data: the faces, decoded; each is used at most once.
-        output: the folder to write into; it is made if need be.
-        num_photographs: how many.
-        seed: of everything that is drawn.
+        data: the decoded faces; each is used at most once.
+        output: the folder to write into; it is created if needed.
+        num_photographs: number of photographs.
+        seed: seed of all random choices.
 
     Returns:
         The number of faces.
@@ -80,7 +80,7 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
 def _free_place(
     size: tuple[int, int], side: int, taken: list[tuple[int, int, int]], rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """A place for a square that touches no other; None where none was found."""
+    """Return a place for a square that touches no other square; None if no place was found."""
     for _ in range(_TRIES):
         left, top = int(rng.integers(0, size[0] - side)), int(rng.integers(0, size[1] - side))
         if all(left + side < x or x + other < left or top + side < y or y + other < top for x, y, other in taken):
@@ -104,7 +104,7 @@ def _paste(picture: Image.Image, face: np.ndarray, place: tuple[int, int], side:
 
 
 def main() -> None:
-    """Parse the arguments, compose, and say what was written."""
+    """Parse the arguments, compose, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="data in any form that train reads; its validation faces are used")
     parser.add_argument("output", type=Path, help="the folder to write into")

@@ -1,6 +1,6 @@
-"""Scores a model on corrupted photographs: each is corrupted before the faces in it are found and cropped.
+"""Scores a model on photographs that are corrupted before face detection and cropping.
 
-The photographs are those of compose_photographs.py. Each face is looked at with its surroundings, three times its side.
+The photographs come from compose_photographs.py. Each face is cut out with its surroundings, three times its side.
 
     python scripts/compose_photographs.py fer2013.csv photographs --photographs 100
     python scripts/corrupt_photographs.py photographs
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a clone runs without being installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs in a clone without installation
 
 from fer_tf.artifacts import check_writable, find_model, write_json
 from fer_tf.errors import InputError
@@ -29,14 +29,14 @@ def read_faces(folder: Path, class_names: tuple[str, ...]) -> list[LabelledFace]
     """Read the faces that truth.csv lists.
 
     Args:
-        folder: as compose_photographs.py writes it.
-        class_names: of the model.
+        folder: a folder that compose_photographs.py wrote.
+        class_names: the model's classes.
 
     Returns:
         The faces of these classes.
 
     Raises:
-        InputError: if there is no truth.csv, a row of it is malformed, or a photograph is missing.
+        InputError: if truth.csv is missing or has a malformed row, or a photograph is missing.
     """
     truth = folder / "truth.csv"
     if not truth.is_file():
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, measure and print; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photographs", type=Path, help="a folder that compose_photographs.py wrote")
-    parser.add_argument("--model", metavar="FILE", help="a .keras, .tflite or .onnx; the shipped model without")
+    parser.add_argument("--model", metavar="FILE", help="a .keras, .tflite or .onnx (default: the shipped model)")
     parser.add_argument("--output", metavar="JSON", help="write the figures to this file")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

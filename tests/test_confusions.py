@@ -1,4 +1,4 @@
-"""The sentences about a confusion matrix, against matrices whose numbers can be read off."""
+"""The sentences about a confusion matrix, for matrices with simple numbers."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fer_tf.report.confusions import confusion_analysis, wilson_interval
 
 
 def result_of(matrix, class_names):
-    """What `evaluate` returns for predictions that give just this matrix."""
+    """The result of `evaluate` for predictions with this confusion matrix."""
     matrix = np.array(matrix)
     labels, predicted = (np.repeat(index.ravel(), matrix.ravel()) for index in np.indices(matrix.shape))
     return evaluate(labels, np.eye(len(matrix))[predicted], class_names)
@@ -52,10 +52,10 @@ def test_weights_in_words():
     roots = confusion_analysis(result, class_weights="sqrt", train_counts=[500, 50, 450, 1000])[-1]
     assert roots.startswith("Class weights (sqrt) counted an image of disgust 3.16 times and one of happy 0.71 times.")
     assert confusion_analysis(result)[-1] == (
-        "The loss was not weighted by class, so a class counts in it as often as it occurs."
+        "The loss was not weighted by class, so every image counts the same in it."
     )
     assert confusion_analysis(result, class_weights="balanced")[-1] == (
-        "The loss was weighted by class (balanced); the training counts are missing to say by how much."
+        "The loss was weighted by class (balanced); the training counts for the weights are missing."
     )
 
 
@@ -72,7 +72,7 @@ def test_other_classes_get_the_same_analysis_without_the_emotions():
         "94.3 %; a single image changes the figure by 10.0 points). It is predicted 9 times, 8 times correctly "
         "(88.9 %). It is most often taken for tired (2 of 10, 20.0 %).",
         "Every class is predicted about as often as it occurs (within 10 %).",
-        "The loss was not weighted by class, so a class counts in it as often as it occurs.",
+        "The loss was not weighted by class, so every image counts the same in it.",
     ]
 
 
@@ -107,7 +107,7 @@ def test_no_error_leaves_one_sentence():
 
 @pytest.mark.parametrize("successes, trials", [(0, 10), (10, 10), (4, 10), (31, 56)])
 def test_wilson_interval_solves_its_equation(successes, trials):
-    """Its ends are the shares p from which the observed one is 1.96 standard errors of p away."""
+    """At each end p of the interval, the observed share is 1.96 standard errors of p away."""
     low, high = wilson_interval(successes, trials)
     assert 0 <= low <= successes / trials <= high <= 1
     for end in {low, high} - {0.0, 1.0}:

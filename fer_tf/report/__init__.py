@@ -1,1 +1,1 @@
-"""Text and figures of a run, and of runs side by side."""
+"""Text and figures of one run, or of several runs side by side."""

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 _DOTTED = (0, (1, 1))
 _LINES: tuple[Any, ...] = ("-", "--", "-.", _DOTTED)
-_MANY_EPOCHS = 30  # with more, a marker at every epoch would hide the line
-_LOSS_CUT = 3  # times the median: BatchNorm's first statistics can give one huge loss, which would flatten the others
+_MANY_EPOCHS = 30  # with more epochs, a marker at each would hide the line
+_LOSS_CUT = 3  # times the median: BatchNorm's first statistics can give one huge loss, which would flatten the curve
 
 
 def read_runs(paths: Sequence[str]) -> list[Facts]:
-    """Read the runs in some folders; runs of the same name are named by their paths.
+    """Read the runs in some folders; runs with the same name are called by their paths.
 
     Raises:
-        InputError: for fewer than two folders, a folder without a run, one named twice, or runs of different classes.
+        InputError: if there are fewer than two folders, a folder has no run or is named twice, or classes differ.
     """
     if len(paths) < 2:
-        raise InputError(f"{len(paths)} run: expected two or more to compare; the report of one is `report --run`")
+        raise InputError(f"{len(paths)} run: expected two or more to compare; for one run, use `report --run`")
     directories = [RunDirectory.open(path) for path in paths]
     places = [directory.path.resolve() for directory in directories]
     for path, place in zip(paths, places, strict=True):
@@ -56,7 +56,7 @@ def read_runs(paths: Sequence[str]) -> list[Facts]:
         if classes != expected:
             raise InputError(
                 f"{run.path} has the classes {', '.join(classes)}, {runs[0].path} has {', '.join(expected)}: "
-                "compare runs of the same classes"
+                "compare runs with the same classes"
             )
     return runs
 
@@ -142,7 +142,7 @@ def _scores(runs: Sequence[Facts]) -> list[tuple[str, ...]]:
 def _notes(runs: Sequence[Facts]) -> list[str]:
     lines = []
     if len({run.data.get("sha256") for run in runs}) > 1:
-        lines.append("The runs were trained on different data: their figures are not of the same images.")
+        lines.append("The runs were trained on different data: their figures are not about the same images.")
     finished = [run for run in runs if run.metrics]
     if len(finished) > 1:
         against = str(RunDirectory(finished[1].path).model)

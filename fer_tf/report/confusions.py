@@ -1,4 +1,4 @@
-"""Describes a confusion matrix in sentences; works for any classes and says more about those of FER-2013."""
+"""Describes a confusion matrix in sentences, for any classes; it says more about FER-2013's classes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def confusion_analysis(
     """Describe a confusion matrix.
 
     Args:
-        result: what `evaluation.evaluate` returned.
+        result: the result of `evaluation.evaluate`.
         class_weights: class weights of the loss in training: balanced, sqrt or none.
         train_counts: training images of each class.
 
     Returns:
         Paragraphs of plain text on: the number of right and wrong answers; the most frequent confusions; the best and
         the worst class; the pair of classes confused most often; sad against neutral; the rarest class, and disgust;
-        classes predicted too often or too seldom; the class weights. Those that do not apply are left out.
+        classes predicted too often or too seldom; the class weights. Paragraphs that do not apply are left out.
     """
     matrix, names = np.array(result["confusion_matrix"]), class_names_of(result)
     total, right = int(matrix.sum()), int(np.trace(matrix))
@@ -114,9 +114,9 @@ def _weights_in_words(
 ) -> str:
     """Give the class weights, and compare the classes weighted above 1 with the others."""
     if class_weights == "none":
-        return "The loss was not weighted by class, so a class counts in it as often as it occurs."
+        return "The loss was not weighted by class, so every image counts the same in it."
     if not train_counts or not all(train_counts):
-        return f"The loss was weighted by class ({class_weights}); the training counts are missing to say by how much."
+        return f"The loss was weighted by class ({class_weights}); the training counts for the weights are missing."
     weights = sum(train_counts) / (len(names) * np.array(train_counts))
     if class_weights == "sqrt":
         weights = np.sqrt(weights)
@@ -148,7 +148,7 @@ def wrong_in_order(matrix: np.ndarray, true: int) -> list[int]:
 
 
 def taken_for(matrix: np.ndarray, names: Sequence[str], true: int, taken: int, *, subject: bool = False) -> str:
-    """Name a confusion with its count and share; `subject` makes it a sentence that names the true class too."""
+    """Name a confusion with its count and share; with `subject`, return a sentence that also names the true class."""
     images = int(matrix[true].sum())
     share = f", {percent(matrix[true, taken] / images)}" if images else ""
     count = f"({matrix[true, taken]:,} of {images:,}{share})"
@@ -156,7 +156,7 @@ def taken_for(matrix: np.ndarray, names: Sequence[str], true: int, taken: int, *
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22); it is valid for few trials too."""
+    """Return the 95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22), which is also valid for few trials."""
     from scipy.stats import binomtest
 
     found = binomtest(successes, trials).proportion_ci(method="wilson")

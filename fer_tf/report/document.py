@@ -41,13 +41,13 @@ class Table:
 
     @classmethod
     def from_columns(cls, columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
-        """Build a table from (title, cells) of each column; the first column stands left, the others right."""
+        """Build a table from (title, cells) of each column; align the first column left, the others right."""
         rows = list(zip(*(cells for _, cells in columns), strict=True))
         return cls([title for title, _ in columns], rows, "l" + "r" * (len(columns) - 1))
 
     @classmethod
     def from_rows(cls, rows: Sequence[Mapping[str, str]], align: str = "") -> Table:
-        """Build a table from rows that map a column's title to a cell; without `align` as `from_columns`."""
+        """Build a table from rows that map a column's title to a cell; without `align`, align as in `from_columns`."""
         header = list(rows[0])
         return cls(header, [list(row.values()) for row in rows], align or "l" + "r" * (len(header) - 1))
 
@@ -67,14 +67,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """The few figures that a reader came for, large; each has a value, its name and a remark, which may be empty."""
+    """The most important figures, in large type; each has a value, a name and a remark, which may be empty."""
 
     figures: Sequence[tuple[str, str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """Blocks that a reader opens if need be; `title` is what they see until then."""
+    """Blocks that a reader can open; until then only `title` is visible."""
 
     title: str
     blocks: Sequence[Paragraph | Items | Code | Table]
@@ -82,11 +82,11 @@ class Folded:
 
 Block = Heading | Paragraph | Items | Code | Table | Picture | Figures | Folded
 
-LONG_TABLE = 50  # letters: a table is long if the longest cells of its text columns have more of them together
+LONG_TABLE = 50  # letters: a table is long if the longest cells of its text columns have more in total
 
-# Characters that mean something in Markdown. An underscore inside a word does not.
+# Characters with a meaning in Markdown. An underscore inside a word has none.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# Beginnings that make a line a heading, a list or a rule.
+# Line beginnings that make a heading, a list or a rule.
 _MARKDOWN_START = re.compile(r"^(?:(\d+)(?=[.)])|(?=(?:#+|\+|[-=]+)(?:\s|$)))")
 
 
@@ -133,7 +133,7 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, str]) ->
 
     Args:
         title: the page's heading and window title.
-        blocks: the rest of the document; those before the first heading stand above the list of sections.
+        blocks: the rest of the document; blocks before the first heading come above the list of sections.
         pictures: name of each `Picture` -> data: URI.
     """
     sections = [_one_line(block.text) for block in blocks if isinstance(block, Heading)]
@@ -184,14 +184,14 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str
         inside = "".join(f"{begin[side]}{_html(cell)}</{tag}>" for cell, side in zip(cells, align, strict=True))
         return f"<tr>{inside}</tr>"
 
-    # On a narrow screen a long table would have one word a line, so it gets a minimum width and scrolls.
+    # On a narrow screen, a long table would show one word a line, so it gets a minimum width and scrolls.
     text_columns = [column for column, side in enumerate(align) if side == "l"]
     room = sum(max(len(row[column]) for row in [header, *rows]) for column in text_columns)
     long = ' class="long"' if room > LONG_TABLE and len(align) > 2 else ""
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
-    # The box scrolls, not the page. A picture has such a box too: scaled down, its letters would be too small.
-    # tabindex lets the keyboard scroll it.
+    # The box scrolls, not the page. A picture also has such a box: if it were scaled down, its letters would be too #
+    # small. tabindex lets the keyboard scroll the box.
     return f'<div class="wide" tabindex="0"><table{long}>{head}<tbody>{body}</tbody></table></div>'
 
 

@@ -1,4 +1,4 @@
-"""The contents of a run's files. Reports, model cards and comparisons read a run through here."""
+"""The contents of a run's files. Reports, model cards and comparisons read runs with this module."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fer_tf.task import SELECTION_SPLIT, SPLITS, split_title
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The contents of a run's files; those of a missing file are empty.
+    """The contents of a run's files; a missing file gives empty contents.
 
     Attributes:
-        name: the run's name, which is its folder's.
+        name: the run's name, which is the name of its folder.
         path: the folder.
         config: settings and the recipe's name.
         data: description of the data, as in data.json.
         history: a row for each epoch of both phases, with the keys of history.csv.
         metrics: figures of the finished run, as in metrics.json.
-        audit: what `data.audit.audit` found.
+        audit: the findings of `data.audit.audit`.
         scorecards: quantization -> scorecard of the .tflite.
         sizes: quantization -> bytes of the .tflite.
     """
@@ -46,18 +46,18 @@ class Facts:
 
     @property
     def of_synthetic_faces(self) -> str:
-        """End of a caption."""
+        """Return the end of a caption."""
         return " of the synthetic faces" if self.synthetic else ""
 
     @property
     def keras(self) -> dict[str, dict[str, Any]]:
-        """Split -> what `evaluation.evaluate` returned for the Keras model, in the order of `SPLITS`."""
+        """Split -> the result of `evaluation.evaluate` for the Keras model, in the order of `SPLITS`."""
         found = self.metrics.get("keras", {})
         return {split: found[split] for split in SPLITS if found.get(split)}
 
     @property
     def headline_split(self) -> str | None:
-        """The split of the headline figures: test, which selected nothing; without it validation, then train."""
+        """The split of the headline figures: test, which selected nothing, or else validation, or else train."""
         return next((split for split in reversed(SPLITS) if split in self.keras), None)
 
     @property
@@ -73,7 +73,7 @@ class Facts:
 
     @property
     def candidates(self) -> list[dict[str, float]]:
-        """The epochs that training chooses from: scored on validation, at the final image size."""
+        """The epochs from which training chooses: those scored on validation at the final image size."""
         size = self.config.get("image_size")
         return [
             row
@@ -119,7 +119,7 @@ class Facts:
         return files
 
     def title(self, split: str) -> str:
-        """Return a split's name as it stands beside a figure."""
+        """Return a split's name for use beside a figure."""
         return f"{'synthetic ' if self.synthetic else ''}{split_title(split)}"
 
 
@@ -143,12 +143,12 @@ def read_facts(run: RunDirectory) -> Facts:
 
 
 def class_names_of(result: Mapping[str, Any]) -> list[str]:
-    """Return the class names of what `evaluation.evaluate` returned."""
+    """Return the class names in a result of `evaluation.evaluate`."""
     return [row["name"] for row in result["per_class"]]
 
 
 def without_duplicates(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the figures of the images that are not also in train; None if all of them are, or if none is."""
+    """Return the figures of the images that are not also in train; None if all images are, or no image is."""
     return result.get("without_twin") if result.get("num_with_twin") else None
 
 

@@ -1,4 +1,4 @@
-"""The figures of a run and of an audit, by name: computes their numbers and draws them with `plots`; writes nothing."""
+"""The figures of a run and of an audit, by name: computes the numbers and draws with `plots`, but writes no file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from fer_tf.data.dataset import Dataset
 
-FACE_FIGURES = ("mean_faces", "contact_sheet", "example_answers", "confident_errors")  # they show pictures of the data
+FACE_FIGURES = ("mean_faces", "contact_sheet", "example_answers", "confident_errors")  # these show pictures of the data
 _SHEET_COLUMNS = 8  # faces of each class on the contact sheet; the splits share them
 
 
 def draw_run(facts: Facts) -> dict[str, Figure]:
-    """Draw the figures that show numbers only; what the run lacks is left out."""
+    """Draw the figures that show only numbers; leave out figures whose numbers the run lacks."""
     figures = {}
     if facts.audit:
         figures["class_balance"] = _class_balance(facts.audit)
@@ -48,7 +48,7 @@ def draw_audit(dataset: Dataset, findings: Mapping[str, Any]) -> dict[str, Figur
 
     Args:
         dataset: with decoded images.
-        findings: what `audit` returned for it.
+        findings: the result of `audit` for this data set.
     """
     images = dataset.images
     assert images is not None
@@ -63,9 +63,9 @@ def draw_audit(dataset: Dataset, findings: Mapping[str, Any]) -> dict[str, Figur
     counts = [len(rows) for rows in rows_of.values()]
     faces_each = -(-_SHEET_COLUMNS // len(findings["splits"]))
     chosen, captions = [], []
-    for key in sorted(rows_of, key=lambda key: key[0]):  # a class's faces side by side, split after split
+    for key in sorted(rows_of, key=lambda key: key[0]):  # the faces of a class side by side, one split after another
         rows = rows_of[key]
-        # Spread evenly over the split, so that the sheet does not depend on the beginning of the file.
+        # Take faces from all over the split, so that the sheet does not depend on the beginning of the file.
         chosen.append(rows[np.linspace(0, len(rows) - 1, min(faces_each, len(rows)), dtype=int)])
         captions += [names[key]] * len(chosen[-1])
     num_columns = faces_each * len(findings["splits"])

@@ -1,5 +1,5 @@
 """Plots of results that other modules computed. Each function draws on the given axes or on a new figure, and returns
-the figure; it neither shows nor saves it.
+the figure, without showing or saving it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fer_tf.faces.colours import BLUE, EMOTION_COLOURS, GREEN, GREY, ORANGE, PUR
 from fer_tf.faces.fonts import font_file, without_lost_letters
 from fer_tf.text import number, percent, quantity
 
-WIDTH = 7.5  # inches; with DPI it gives a page's width on a screen
+WIDTH = 7.5  # inches; at this DPI, a page's width on a screen
 DPI = 140
 MAX_PANELS = 8
 _PHASES = {"1": "head alone", "2": "all layers"}
 _LETTERS_ACROSS = 95  # letters of 8 points that fit side by side across the axes
-_EXAMPLES = 4  # right answers, and wrong ones, of each class
+_EXAMPLES = 4  # right answers of each class, and as many wrong answers
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 
 
@@ -44,7 +44,7 @@ def plot_confusion_matrix(
     title: str = "Confusion matrix",
     ax: Axes | None = None,
 ) -> Figure:
-    """Plot a confusion matrix; each cell shows its share of the row in % and the number of images.
+    """Plot a confusion matrix; each cell shows the share of the row in % and the number of images.
 
     Args:
         matrix: int (C, C), counts, rows = true class.
@@ -60,7 +60,7 @@ def plot_confusion_matrix(
     size = _clamped(75 / num_classes, 5, 10)
     for row in range(num_classes):
         for column in range(num_classes):
-            colour = "white" if shares[row, column] > 0.7 else "black"  # the better contrast on this blue
+            colour = "white" if shares[row, column] > 0.7 else "black"  # the better contrast on the cell's blue
             share = percent(shares[row, column] if counts[row].any() else None, 0)
             # With more classes a cell has no room for a second line.
             text = f"{share}\n{counts[row, column]:d}" if num_classes <= 12 else f"{100 * shares[row, column]:.0f}"
@@ -93,8 +93,8 @@ def plot_training_curves(
         history: a mapping for each epoch in order, with `loss`, `accuracy`, `val_loss`, `val_accuracy`,
             `learning_rate`, `phase` and optionally `image_size`; values may be numbers or their text. A missing or
             empty value leaves a gap.
-        image_size: the final one; the largest in the history if None. Only epochs of this size can be the best.
-        axes: three, one below the other.
+        image_size: the final image size; the largest in the history if None. Only epochs of this size can be the best.
+        axes: three axes, one below the other.
     """
     if axes is None:
         figure = Figure(figsize=(WIDTH, 7.2), layout="constrained")
@@ -140,7 +140,7 @@ def plot_training_curves(
 
 
 def _stages(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str, str]]:
-    """First and last epoch, phase and image size of each part of a run in which neither changes."""
+    """Return first epoch, last epoch, phase and image size of each part of a run with constant phase and size."""
     keys = [(_stage_text(row.get("phase")), _stage_text(row.get("image_size"))) for row in history]
     starts = [place for place, key in enumerate(keys) if not place or key != keys[place - 1]]
     ends = [*starts[1:], len(keys)]
@@ -155,7 +155,7 @@ def _stage_text(value: Any) -> str:
 
 
 def _phase_texts(phase: str) -> tuple[str, ...]:
-    """Names of a phase, the longest first."""
+    """Return names of a phase, the longest first."""
     what = _PHASES.get(phase)
     return (*([f"phase {phase}: {what}"] if what else []), f"phase {phase}", phase)
 
@@ -187,7 +187,7 @@ def _mark_stages(axes: Sequence[Axes], stages: Sequence[tuple[int, int, str, str
 def plot_reliability(
     bins: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "Reliability", ax: Axes | None = None
 ) -> Figure:
-    """Plot accuracy over confidence, a curve for each state of the model; a marker's area shows its number of images.
+    """Plot accuracy over confidence, a curve for each state of the model; a marker's area shows the number of images.
 
     Args:
         bins: name of the state (such as "before" and "after") -> `bins` of `evaluation.calibration_metrics`.
@@ -204,9 +204,7 @@ def plot_reliability(
         ax.plot(confidence, accuracy, line, color=colour, linewidth=1.4, zorder=2)
         ax.scatter(confidence, accuracy, 12 + 600 * share, color=colour, marker=marker, alpha=0.65, zorder=3)
         ax.plot([], [], line, color=colour, marker=marker, label=plain(name))
-    ax.set(
-        xlim=(0, 1), ylim=(0, 1), xlabel="score of the predicted class", ylabel="share of images that it is right about"
-    )
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="score of the predicted class", ylabel="share of right answers")
     ax.set_aspect("equal")
     ax.set_title(plain(title))
     ax.grid(alpha=0.3)
@@ -217,10 +215,10 @@ def plot_reliability(
 def plot_selective(
     selective: Mapping[str, Any], *, title: str = "Selective accuracy", ax: Axes | None = None
 ) -> Figure:
-    """Plot accuracy over the share of images that are answered, with the place down to which 90 % are right.
+    """Plot accuracy over the share of answered images, and mark the largest share with 90 % right.
 
     Args:
-        selective: of `evaluation.selective_accuracy`.
+        selective: the result of `evaluation.selective_accuracy`.
         title: above the figure.
         ax: where to draw.
     """
@@ -240,7 +238,7 @@ def plot_selective(
     ax.set_title(plain(title))
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)  # inside, lines would cross it
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)  # inside the axes, lines would cross it
     return figure
 
 
@@ -250,8 +248,8 @@ def plot_corruptions(
     """Plot accuracy against strength, a panel for each kind of corruption.
 
     Args:
-        result: of `evaluation.measure_corruptions`; with `against`, both models are drawn.
-        names: of the model and of the other.
+        result: the result of `evaluation.measure_corruptions`; with `against`, both models are drawn.
+        names: names of the model and of the other model.
         title: above the figure; says which model and split.
     """
     kinds = list(result["kinds"])
@@ -271,7 +269,7 @@ def plot_corruptions(
     for ax in list(axes.flat)[len(kinds) :]:
         ax.set_visible(False)
     figure.suptitle(plain(title), fontsize=10)
-    figure.supxlabel("strength (0: the image as it is)", fontsize=9)
+    figure.supxlabel("strength (0: the unchanged image)", fontsize=9)
     figure.supylabel("accuracy", fontsize=9)
     if "against" in result:
         axes[0, 0].legend(fontsize=7)
@@ -343,8 +341,8 @@ def plot_contact_sheet(
     """
     num_columns = max(1, min(num_columns, len(images)))
     num_rows = math.ceil(len(images) / num_columns)
-    cell = min(WIDTH / num_columns, 1.6)  # inches; a few images are not enlarged to the page's width
-    texts = [_wrapped(caption, int(cell / 0.064)) for caption in captions]  # number of letters that fit into a cell
+    cell = min(WIDTH / num_columns, 1.6)  # inches; the limit keeps a few images from filling the page's width
+    texts = [_wrapped(caption, int(cell / 0.064)) for caption in captions]  # as many letters as fit into a cell
     num_lines = max((text.count("\n") + 1 for text in texts), default=0)
     caption_height = (0.05 + 0.125 * num_lines) / cell  # in units of an image's side
     figure, ax = _axes(ax, height=max(num_rows, 1) * cell * (1 + caption_height) + (0.4 if title else 0.1))
@@ -377,8 +375,8 @@ def plot_example_answers(
         labels: int (n,), in [0, C).
         probabilities: float (n, C).
         class_names: C names.
-        title: stands after "Right and wrong answers".
-        seed: of the draw.
+        title: text after "Right and wrong answers".
+        seed: seed of the draw.
         ax: where to draw.
     """
     rng = np.random.default_rng(seed)
@@ -421,11 +419,11 @@ def plot_scores_over_time(
 ) -> Figure:
     """Plot the scores of a video's faces: a panel for each face, a line for each emotion.
 
-    A line has a gap where its face was not seen for more than a second or three times the usual interval.
+    A line has a gap where the face was not seen for more than a second or three times the usual interval.
 
     Args:
-        curves: number of a face -> float (n,), rising times in seconds, and float (n, C), scores in [0, 1]. Of more
-            than `MAX_PANELS` faces those with the most points are shown.
+        curves: number of a face -> float (n,), rising times in seconds, and float (n, C), scores in [0, 1]. If there
+            are more than `MAX_PANELS` faces, the faces with the most points are shown.
         class_names: C names.
         title: above the figure.
     """
@@ -455,7 +453,7 @@ def plot_scores_over_time(
 
 
 def _with_gaps(seconds: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add a point that is no number, which breaks a line, after each point that the next one follows late."""
+    """Add a NaN point, which breaks a line, before each point that follows late."""
     intervals = np.diff(seconds)
     usual = float(np.median(intervals)) if len(intervals) else 0.0
     late = np.flatnonzero(intervals > max(1.0, 3 * usual)) + 1
@@ -476,9 +474,9 @@ def _figure_of(ax: Axes) -> Figure:
 
 
 def plain(text: str) -> str:
-    """Return a text that Matplotlib draws as it stands, in any script for which this system has a font.
+    """Return a text that Matplotlib draws unchanged, in any script for which this system has a font.
 
-    Dollar signs are escaped: Matplotlib reads the text between two of them as a formula.
+    Dollar signs are escaped, because Matplotlib reads the text between two of them as a formula.
     """
     if not text.isascii():
         text = without_lost_letters(text)
@@ -517,7 +515,7 @@ def _bars(ax: Axes, centre: np.ndarray, height: float, values: Any, texts: Seque
 
 
 def _finish_bars(ax: Axes, names: Sequence[str]) -> None:
-    """Name the groups of bars, the first on top, and add the legend."""
+    """Label the groups of bars, the first on top, and add the legend."""
     ax.set_yticks(range(len(names)), _names(names))
     ax.invert_yaxis()
     ax.grid(axis="x", alpha=0.3)

@@ -1,17 +1,17 @@
-"""Writes recognised faces, a row each, as a table, csv, JSON lines or one JSON array.
+"""Writes recognised faces, one row each, as a table, csv, JSON lines or one JSON array.
 
 A row of JSON is an object with these keys:
 
     file      text: path of the picture or video, or the camera's name
     frame     whole number from 1; videos and cameras only
     seconds   number: time since the first frame; videos and cameras only
-    face      whole number from 1: the largest face first; in a video the same face keeps its number
+    face      whole number from 1: the largest face first; in a video a face keeps its number
     box       [left, top, width, height] in pixels of the upright picture
-    score     number in [0, 1]: how sure the detector is; null where the picture was taken as a crop
-    landmarks five [x, y] in pixels: both eyes, nose, both corners of the mouth; [] where taken as a crop
+    score     number in [0, 1]: how sure the detector is; null if the whole picture is the face
+    landmarks five [x, y] in pixels: both eyes, nose, both corners of the mouth; [] if the whole picture is it
     emotions  [{"emotion": text, "score": number in [0, 1]}, ...], the most likely first
 
-Where answers are asked for (`--coverage`, `--min-score`), it has these keys too, and a csv the column `answer`:
+With `--coverage` or `--min-score`, the object also has these keys, and a csv has the column `answer`:
 
     answer    text: the most likely class, several as in `sad or neutral`, or `uncertain`
     prediction_set  [text, ...]: the classes in the answer, the most likely first; null without a coverage
@@ -35,7 +35,7 @@ FORMATS = ("table", "json", "jsonl", "csv")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One face and where it was seen; frame and seconds are None for a picture."""
+    """One face and its place; frame and seconds are None for a picture."""
 
     file: str
     face: Face
@@ -49,11 +49,11 @@ def table_writer(
     """Return a function that writes a face as a line of a table; the first call writes the header too.
 
     Args:
-        file: open for writing; each row is flushed.
+        file: a file open for writing; each row is flushed.
         top: number of emotions in a row.
-        names: of the files to come, which set the width of the first column.
-        with_time: True for a column with the time in a video.
-        with_answer: True for the answer in front of the scores.
+        names: names of all files, which set the width of the first column.
+        with_time: True to add a column with the time in a video.
+        with_answer: True to put the answer before the scores.
     """
     width = min(40, max([8, *(len(printable(name)) for name in names)]))
     last = "answer: emotions" if with_answer else "emotions"

@@ -1,14 +1,13 @@
-"""Sums up the faces of a video by seconds and over the whole, and writes the sums as rows; collects curves for a plot.
+"""Sums up the faces of a video for each second and for the whole video, writes rows, and collects curves for a plot.
 
 A row of JSON is an object with these keys:
 
-    file      text: path of the video, or the camera's name
-    second    whole number from 0, or null for the whole video
-    face      whole number from 1, as in the rows of frames; null for all faces together
-    frames    number of frames in which the face was seen
-    emotions  of a second: [{"emotion": text, "score": number in [0, 1]}, ...], means over the frames of the second, the
+    file text: path of the video, or the camera's name second whole number from 0, or null for the whole video face
+    whole number from 1, as in the rows of frames; null for all faces together frames number of frames in which the face
+    was seen emotions for a second: [{"emotion": text, "score": number in [0, 1]}, ...], means over the frames of the
+    second, the
               most likely first
-    shares    of the whole video: [{"emotion": text, "share": number in [0, 1]}, ...], the share of the face's time in
+    shares    for the whole video: [{"emotion": text, "share": number in [0, 1]}, ...], the share of the face's time in
               which each emotion was the likeliest, the largest first
 """
 
@@ -27,15 +26,15 @@ from fer_tf.text import printable
 if TYPE_CHECKING:
     from fer_tf.recognition import Face
 
-_CURVE_SECONDS = 0.2  # a point of a curve is the mean over as much time
+_CURVE_SECONDS = 0.2  # a point of a curve is the mean over this time
 
 
 @dataclasses.dataclass(frozen=True)
 class SummaryRow:
-    """A face in one second, or in the whole video where `second` is None; `face` is None for all faces together.
+    """A face in one second, or in the whole video if `second` is None; `face` is None for all faces together.
 
     Attributes:
-        values: (class name, mean score) pairs of a second, (class name, share of time) pairs of the whole video; the
+        values: (class name, mean score) pairs for a second, (class name, share of time) pairs for the whole video; the
             largest first.
     """
 
@@ -47,7 +46,7 @@ class SummaryRow:
 
 
 class Summary:
-    """Sums up a video's faces: a row for each face and second as soon as the second is over, then the whole video."""
+    """Sums up a video's faces: at the end of each second a row for each face, at last rows for the whole video."""
 
     def __init__(self, file: str, class_names: Sequence[str]) -> None:
         """Start without frames.
@@ -58,16 +57,16 @@ class Summary:
         """
         self._file, self._names = file, tuple(class_names)
         self._second = 0
-        self._scores: dict[int, tuple[int, np.ndarray]] = {}  # of the current second: face -> frames, sums of scores
+        self._scores: dict[int, tuple[int, np.ndarray]] = {}  # current second: face -> frames, sums of scores
         self._times: dict[int, tuple[int, np.ndarray]] = {}  # face -> frames, seconds that each emotion was likeliest
         self._last: tuple[float, Sequence[Face]] = (0.0, ())
 
     def add(self, seconds: float, faces: Sequence[Face]) -> Iterator[SummaryRow]:
-        """Add a frame; yield the rows of the second before it, if that one is over.
+        """Add a frame; yield the rows of the previous second if it is over.
 
         Args:
             seconds: time of the frame.
-            faces: what was found in it.
+            faces: the faces in the frame.
         """
         if int(seconds) != self._second:
             yield from self._end_second()
@@ -83,7 +82,7 @@ class Summary:
         """Yield the rows of the last second, and the shares of each face and of all faces together.
 
         Args:
-            seconds: when the last frame ends.
+            seconds: end of the last frame.
         """
         yield from self._end_second()
         self._end_frame(seconds)
@@ -130,7 +129,7 @@ class Curves:
 
         Args:
             seconds: time of the frame.
-            faces: what was found in it.
+            faces: the faces in the frame.
         """
         period = int(seconds / _CURVE_SECONDS)
         for face in faces:
@@ -140,7 +139,7 @@ class Curves:
             periods[period] = periods[period] + values if period in periods else values
 
     def of_faces(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Return for each face float (n,), seconds, and float (n, C), scores in [0, 1]."""
+        """Return for each face the seconds, float (n,), and the scores in [0, 1], float (n, C)."""
         found = {}
         for number, periods in sorted(self._sums.items()):
             sums = np.stack([periods[period] for period in sorted(periods)])
@@ -170,7 +169,7 @@ def table_writer(
 def csv_writer(file: TextIO, *, top: int) -> Callable[[SummaryRow], None]:
     """Write the header of a csv; return a function that writes a row. Arguments as for `rows.table_writer`.
 
-    The columns `second` and `face` hold `all` for the whole video and for all faces; the scores are then shares.
+    In rows for the whole video or for all faces, `second` or `face` is `all`, and the scores are shares of time.
     """
     writer = csv.writer(file, lineterminator="\n")
     ranks = [column for number in range(1, top + 1) for column in (f"emotion_{number}", f"score_{number}")]

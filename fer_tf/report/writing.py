@@ -1,4 +1,4 @@
-"""Writes a run's report (report.md, report.html, figures) from the run's files alone, and the audit of a data set."""
+"""Writes a run's report (report.md, report.html, figures) from the run's files only, and the audit of a data set."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def write_report(run: RunDirectory, *, faces: bool | None = None) -> None:
     """Write report.md, report.html and the figures that show numbers.
 
     Args:
-        run: a run with a config; the report says what else it lacks.
+        run: a run with a config; the report says which other parts are missing.
         faces: True to show pictures of the data's faces, which needs the right to show them; False to show none. By
-            default only faces that a program drew are shown.
+            default, only drawn faces are shown.
 
     Raises:
         InputError: if a file of the run is broken or cannot be written.
@@ -41,10 +41,10 @@ def write_report(run: RunDirectory, *, faces: bool | None = None) -> None:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if isinstance(error, InputError):
             raise
-        # The files are the user's: somebody may have edited them, or another version may have written them.
+        # Somebody may have edited the files, or another version may have written them.
         raise InputError(
             f"the files in {run.path} do not fit together ({type(error).__name__}: {error}): "
-            "write the report of a run whose files are as train wrote them"
+            "give a run whose files are as train wrote them"
         ) from error
     available = {*figures, *(name for name in FACE_FIGURES if faces and run.figure(name).is_file())}
     blocks = [block for block in blocks if not isinstance(block, Picture) or block.name in available]
@@ -73,7 +73,7 @@ def write_audit(dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
 
     Args:
         dataset: any, with at least one image.
-        run: the folder to write into; it is made if it does not exist.
+        run: the folder to write into; it is created if it does not exist.
 
     Returns:
         The findings of `audit`.

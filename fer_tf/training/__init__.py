@@ -1,4 +1,4 @@
-"""Training in two phases: targets, schedule, the model that fit sees, callbacks, the state of a run, the loop."""
+"""Training in two phases: targets, schedule, the model for fit, callbacks, the state of a run, the loop."""
 
 from fer_tf.training.checkpoint import TrainState
 from fer_tf.training.devices import find_devices

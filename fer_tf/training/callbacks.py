@@ -1,7 +1,7 @@
 """Callbacks of Keras's fit: epoch seeds, progress, moving average of the weights, and saving the state.
 
-`make_callbacks` lists those of a segment. To add one, write its class here and name it there. A Keras
-callback whose counters a resumed run must restore also goes into `watched` and `_COUNTERS`.
+`make_callbacks` lists the callbacks of a segment. To add one, write its class here and name it there. If a resumed run
+must restore the counters of a Keras callback, add it also to `watched` and `_COUNTERS`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fer_tf.training.schedule import Segment
 logger = logging.getLogger(__name__)
 
 _EMA_EVERY = 8  # steps between two updates of the moving average, with the decay raised to this power
-_LOG_SECONDS = 15.0  # between two progress lines where there is no terminal
+_LOG_SECONDS = 15.0  # between two progress lines if there is no terminal
 _COUNTERS = {  # attributes of Keras's callbacks that a resumed run restores
     "plateau": ("best", "wait", "cooldown_counter"),
     "early_stopping": ("best", "wait", "best_epoch", "stopped_epoch"),
@@ -57,9 +57,9 @@ def make_callbacks(
         run: receives the state, the history and the best weights.
         state: restores the callbacks' counters; updated after each epoch.
         segment: the epochs that fit trains.
-        network: of `build_model`; its weights are averaged and saved.
-        num_images: training images of an epoch.
-        tensorboard: write TensorBoard's files too.
+        network: from `build_model`; its weights are averaged and saved.
+        num_images: number of training images of an epoch.
+        tensorboard: True to write TensorBoard's files too.
     """
     first: list[keras.callbacks.Callback] = [
         EpochSeeds(network, config.seed, segment.phase),
@@ -72,7 +72,7 @@ def make_callbacks(
         watched["plateau"] = keras.callbacks.ReduceLROnPlateau(
             monitor="val_loss", mode="min", factor=config.plateau_factor, patience=config.plateau_patience
         )
-    # The model is saved at the recipe's size, so epochs at a smaller one compete for nothing.
+    # The model is saved at the recipe's image size, so epochs at smaller sizes cannot be the best.
     may_be_best = segment.image_size == config.image_size
     if segment.phase == 2 and config.early_stopping_patience and may_be_best:
         watched["early_stopping"] = keras.callbacks.EarlyStopping(
@@ -123,13 +123,13 @@ class WeightEMA(keras.callbacks.Callback):
 
 
 def _sync(model: keras.Model) -> None:
-    """Update the variables on JAX, which keeps them in a state of its own during fit."""
+    """Update the variables on JAX, which keeps its own copy of the state during fit."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
 
 
 class EpochSeeds(keras.callbacks.Callback):
-    """Seeds dropout by (seed, phase, epoch), so that a resumed run draws the same."""
+    """Seeds dropout by (seed, phase, epoch), so that a resumed run draws the same numbers."""
 
     def __init__(self, network: keras.Model, seed: int, phase: int) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ class ProgressCallback(keras.callbacks.Callback):
             self._close()
             raise _diverged(f"loss {loss} in {self._name()}, step {batch + 1}", self._state)
         done = min((batch + 1) * self._batch_size, self._images)
-        if batch == 0:  # measure the rate from here: the first step compiles the model
+        if batch == 0:  # measure the rate from here, because the first step compiles the model
             self._begin = time.monotonic()
             self._counted_from = done
         if self._bar is not None:
@@ -207,7 +207,7 @@ class ProgressCallback(keras.callbacks.Callback):
 
 
 def _diverged(what: str, state: TrainState) -> Diverged:
-    """The error of a loss that is NaN or infinite; says which epoch is kept."""
+    """Return the error for a NaN or infinite loss, which says which epoch is kept."""
     kept = f"phase {state.phase}, epoch {state.epoch} is kept" if state.epoch else "no epoch of this phase was finished"
     return Diverged(
         f"{what}: {kept}; start a new run with a lower --learning-rate, --clip-norm 1 or --precision float32"
@@ -215,10 +215,10 @@ def _diverged(what: str, state: TrainState) -> Diverged:
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Writes the best weights, the state and the history after each epoch; the last callback in the list.
+    """Writes the best weights, the state and the history after each epoch; must be the last callback.
 
-    Keras's BackupAndRestore keeps the model and the optimiser but not the other callbacks' counters, and a second
-    ModelCheckpoint does not know the first phase's best.
+    Keras's BackupAndRestore keeps model and optimiser, but not the counters of other callbacks; in phase 2, a new
+    ModelCheckpoint does not know the best of phase 1.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         self._run.check_there()
         _sync(self.model)
         state = self._state
-        if not math.isfinite(logs["val_loss"]):  # the training loss does not show the epoch's last update
+        if not math.isfinite(logs["val_loss"]):  # the training loss does not include the epoch's last update
             raise _diverged(f"val_loss {logs['val_loss']} after phase {state.phase}, epoch {epoch + 1}", state)
         average: WeightEMA | None = self._watched.get("average")
         kept = variable_values(self._network.weights) if average is None else average.values
@@ -280,7 +280,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         state.save(self._run)
         # Check again: the folder may have been removed during the save, and the next write would recreate it.
         self._run.check_there()
-        # Each of the two states that are kept names its best weights.
+        # Two states are kept, and each names its best weights.
         self._run.keep_best_weights([(found["phase"], found["epoch"]) for found in (before, state.best) if found])
         write_text(self._run.history, history_csv(state.history))
         logger.info(
@@ -293,5 +293,5 @@ class CheckpointCallback(keras.callbacks.Callback):
 
 
 def _plain(value: Any) -> Any:
-    """Convert a counter to a type of JSON's."""
+    """Convert a counter to a type that JSON has."""
     return None if value is None else float(value) if isinstance(value, (float, np.floating)) else int(value)

@@ -23,19 +23,19 @@ HISTORY_COLUMNS = (
 
 @dataclasses.dataclass
 class TrainState:
-    """Everything that the next epoch depends on, as of the last finished epoch.
+    """Everything that the next epoch needs, after the last finished epoch.
 
     Attributes:
         phase: 1 or 2.
-        epoch: finished epochs of that phase.
+        epoch: number of finished epochs of this phase.
         weights: the model's variables, in Keras's order.
         optimizer: the optimiser's variables; empty at the start of a phase.
-        average: the moving average of the weights; empty without one.
-        counters: of ReduceLROnPlateau, early stopping and the moving average.
+        average: the moving average of the weights; empty if there is none.
+        counters: counters of ReduceLROnPlateau, early stopping and the moving average.
         best: phase, epoch, val_accuracy and val_loss of the best weights; empty before the first epoch.
-        history: one row per finished epoch, keys as `HISTORY_COLUMNS`.
+        history: one row per finished epoch, with the keys `HISTORY_COLUMNS`.
         stopped: True if early stopping ended phase 2.
-        precision: the policy that the run started with; `auto` may mean another one on another machine.
+        precision: the policy at the start of the run; `auto` may mean another policy on another machine.
     """
 
     phase: int
@@ -53,11 +53,11 @@ class TrainState:
     _PLAIN = ("phase", "epoch", "counters", "best", "history", "stopped", "precision")
 
     def start_phase(self, phase: int) -> None:
-        """Enter a phase: its optimiser, counters and moving average start fresh."""
+        """Enter a phase with new optimiser, counters and moving average."""
         self.phase, self.epoch, self.optimizer, self.counters, self.average = phase, 0, [], {}, []
 
     def save(self, run: RunDirectory) -> None:
-        """Write the state; the previous one stays as a second file to fall back on."""
+        """Write the state; keep the previous state in a second file as a fallback."""
         arrays = {f"{name}_{i:04d}": value for name in self._ARRAYS for i, value in enumerate(getattr(self, name))}
         plain = json.dumps({name: getattr(self, name) for name in self._PLAIN})
         with atomic_path(run.state) as temporary:
@@ -67,17 +67,17 @@ class TrainState:
 
     @classmethod
     def load(cls, run: RunDirectory) -> TrainState | None:
-        """Read the newest state that is whole; None if the run stopped before its first epoch ended.
+        """Read the newest complete state; None if the run stopped before the end of its first epoch.
 
         Raises:
-            InputError: if there are states and none can be read.
+            InputError: if there are states but none can be read.
         """
         found = [path for path in (run.state, run.previous_state) if path.exists()]
         for path in found:
             try:
                 return cls._read(path)
             except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-                logger.warning("%s cannot be read (%s): trying the one before", path, error)
+                logger.warning("%s cannot be read (%s): trying the previous state", path, error)
         if found:
             raise InputError(f"no readable training state in {run.path}: start again with another --run")
         return None
@@ -93,7 +93,7 @@ class TrainState:
 
 def variable_values(variables: list[Any]) -> list[np.ndarray]:
     """Copy the values of Keras variables."""
-    # Without a copy, on a CPU, the array may be the variable's own memory, which the next step overwrites.
+    # Copy: on a CPU the array may share the variable's memory, which the next step overwrites.
     return [np.array(variable) for variable in variables]
 
 

@@ -1,4 +1,4 @@
-"""Training on several devices of one machine: which ones, and Keras's data parallelism over them (JAX only)."""
+"""Training on several devices of one machine: finds the devices and sets up Keras's data parallelism (JAX only)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def find_devices(devices: int | str, batch_size: int) -> list[str]:
     """Return the devices to train on.
 
     Args:
-        devices: their number, or `all`.
+        devices: number of devices, or `all`.
         batch_size: images of a step, which the devices share equally.
 
     Returns:
-        Their names in Keras, such as `gpu:0`.
+        The devices' names in Keras, such as `gpu:0`.
 
     Raises:
-        InputError: if there are fewer devices, Keras's backend cannot share a step, or the batch does not divide by
-            their number.
+        InputError: if there are fewer devices, Keras's backend cannot share a step, or the batch size does not divide
+            by the number of devices.
     """
     is_number = isinstance(devices, int) and not isinstance(devices, bool)
     if devices != ALL and not (is_number and int(devices) >= 1):
@@ -36,7 +36,7 @@ def find_devices(devices: int | str, batch_size: int) -> list[str]:
     backend = keras.backend.backend()
     if backend != "jax":
         raise InputError(
-            f"devices {devices}: Keras on {backend} trains on one device here; set KERAS_BACKEND=jax, or leave it out"
+            f"devices {devices}: Keras on {backend} trains on one device only; set KERAS_BACKEND=jax, or drop --devices"
         )
     number = len(found) if devices == ALL else int(devices)
     if number > len(found):
@@ -51,15 +51,15 @@ def find_devices(devices: int | str, batch_size: int) -> list[str]:
 
 
 def across(devices: Sequence[str]) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which models are built and trained on these devices; each step's batch is shared equally."""
+    """Return a context for building and training models on these devices, which share each batch equally."""
     return _DataParallel(devices=list(devices)).scope() if len(devices) > 1 else contextlib.nullcontext()
 
 
 class _DataParallel(keras.distribution.DataParallel):
-    """Keras's data parallelism with whole batches as inputs, which `data.jax_pipeline` shares out inside the step.
+    """Keras's data parallelism with whole batches as inputs, which `data.jax_pipeline` splits inside the step.
 
-    Keras's own shares each batch by the layout of the first one, and an epoch's last batch may have a number of images
-    that does not divide. To fill it up would change BatchNorm's statistics and the loss.
+    Keras's own class splits every batch like the first one, but an epoch's last batch may have a number of images that
+    does not divide. Padding this batch would change BatchNorm's statistics and the loss.
     """
 
     def get_data_layout(self, data_shape: Sequence[int]) -> Any:

@@ -1,8 +1,8 @@
-"""The two phases: train what is left of the schedule, then return the best weights.
+"""The two phases: train the rest of the schedule, then return the best weights.
 
-The schedule is a sequence of segments. A segment is one call of Keras's fit at one phase and image size; it builds its
-own network and starts from the state of the last finished epoch. A new phase, a new image size and a resumed run are
-therefore one mechanism.
+The schedule is a sequence of segments. A segment is one call of Keras's fit with one phase and image size; it builds
+its own network and starts from the state of the last finished epoch. A new phase, a new image size and a resumed run
+therefore use the same mechanism.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 class _Data(NamedTuple):
-    """What every segment trains and validates on."""
+    """The data that every segment trains and validates on."""
 
     images: np.ndarray  # uint8 (n, 48, 48)
     targets: np.ndarray  # float32 (n, classes), each row summing to 1
-    image_weights: np.ndarray  # float32 (n,), of each image in the loss
+    image_weights: np.ndarray  # float32 (n,), weight of each image in the loss
     logit_offset: np.ndarray | None  # float32 (classes,)
     val_images: np.ndarray  # uint8 (m, 48, 48)
     val_targets: np.ndarray  # float32 (m, classes), one-hot
@@ -56,17 +56,17 @@ def train(
     Args:
         config: the recipe.
         run: receives the state, the history and the best weights after every epoch.
-        dataset: decoded, with the splits train and validation.
+        dataset: decoded data with the splits train and validation.
         pipeline: the module `data.tf_pipeline` or `data.jax_pipeline`.
         teacher_probabilities: float (train rows, classes), the teachers' mean probabilities; None without teachers.
-        tensorboard: write TensorBoard's files too.
-        devices: of `find_devices`, which share each step; Keras's own choice if empty.
+        tensorboard: True to write TensorBoard's files too.
+        devices: devices from `find_devices` that share each step; Keras's own choice if empty.
 
     Returns:
         The float32 model with the weights of the best epoch over both phases, and the final state.
 
     Raises:
-        InputError: for weights that cannot be had, data that cannot be trained on, or a state that cannot be read.
+        InputError: if the weights cannot be loaded, the data cannot be used for training, or the state cannot be read.
         Diverged: if the loss becomes NaN or infinite.
     """
     frozen_epochs = 0 if config.weights == "none" else config.frozen_epochs
@@ -121,7 +121,7 @@ def _fit(
     *,
     tensorboard: bool,
 ) -> None:
-    """Train one segment from the state on; the callbacks update and save the state after each epoch."""
+    """Train one segment, starting from the state; the callbacks update and save the state after each epoch."""
     num_images, num_classes = data.targets.shape
     frozen = segment.phase == 1
     network = build_for(config, segment.image_size, num_classes, state.precision)
@@ -160,7 +160,7 @@ def _fit(
         initial_epoch=state.epoch,
         steps_per_epoch=steps,
         callbacks=make_callbacks(config, run, state, segment, network, num_images=num_images, tensorboard=tensorboard),
-        shuffle=False,  # the plan has shuffled
+        shuffle=False,  # the plan is already shuffled
         verbose=0,
     )
 
@@ -169,17 +169,17 @@ def round_kernels(weights: list[np.ndarray]) -> list[np.ndarray]:
     """Round every kernel to float16 precision, so that the saved file compresses better.
 
     Args:
-        weights: float32 arrays of a model. Vectors (biases, BatchNorm) are few and stay as they are.
+        weights: float32 arrays of a model. Vectors (biases, BatchNorm) are small and stay unchanged.
 
     Returns:
         float32 arrays; a rounded kernel's last 13 bits are zero.
     """
     return [
-        value.astype(np.float16).astype(value.dtype) if value.ndim >= 2 else value  # kernels lie far below 65,504
+        value.astype(np.float16).astype(value.dtype) if value.ndim >= 2 else value  # kernels are far below 65,504
         for value in weights
     ]
 
 
 def is_over(config: Config, state: TrainState | None) -> bool:
-    """Return True if no epoch is left to train."""
+    """Return True if there is no epoch left to train."""
     return state is not None and state.phase == 2 and (state.stopped or state.epoch >= config.epochs)

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024) for EfficientNet: orthogonal updates of pointwise kernels, AdamW for the rest."""
+"""Muon (Jordan et al., 2024) for EfficientNet: orthogonal updates for pointwise kernels, AdamW for all others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras import ops
 class Muon(keras.optimizers.Muon):
     """Keras's Muon, extended from matrices to pointwise kernels.
 
-    Nine tenths of EfficientNet's weights are 1x1 convolutions (1, 1, in, out), which are matrices in all but shape.
+    Nine tenths of EfficientNet's weights are in 1x1 convolutions (1, 1, in, out), which are matrices in another shape.
     Depthwise kernels, the stem, scales, offsets and the classifier's kernel get AdamW, as Muon's authors advise.
     """
 
@@ -19,10 +19,10 @@ class Muon(keras.optimizers.Muon):
         return tuple(variable.shape[:-2]) != (1, 1)
 
     def zeropower_via_newtonschulz5(self, x: Any, steps: int) -> Any:
-        """Nearly orthogonal matrix with the singular vectors of `x` (1, 1, in, out), in its shape.
+        """Nearly orthogonal matrix with the singular vectors and the shape of `x` (1, 1, in, out).
 
-        This is where most of the optimiser's time goes, so use bfloat16, as the authors do; the iteration corrects its
-        own rounding.
+        Most of the optimiser's time goes into this function, so it uses bfloat16, as the authors do; the iteration
+        corrects its own rounding.
         """
         matrix = ops.reshape(x, x.shape[-2:])
         matrix = ops.cast(matrix / (ops.norm(matrix) + 1e-7), "bfloat16")

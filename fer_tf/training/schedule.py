@@ -1,4 +1,4 @@
-"""The course of a run: its segments, the image size of each epoch, the optimiser and its learning rate, precision."""
+"""The schedule of a run: segments, image size of each epoch, optimiser, learning rate, and precision."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fer_tf.training.muon import Muon
 
 logger = logging.getLogger(__name__)
 
-_SIZE_STEP = 16  # pixels by which progressive resizing enlarges: each new size costs a compilation
-_ADAM_SHARE = 0.5  # of the learning rate, for the variables that muon leaves to AdamW
+_SIZE_STEP = 16  # pixels per step of progressive resizing; each new size needs a compilation
+_ADAM_SHARE = 0.5  # share of the learning rate for the variables that muon leaves to AdamW
 
 
 class Segment(NamedTuple):
@@ -22,14 +22,14 @@ class Segment(NamedTuple):
 
     phase: int  # 1 or 2
     image_size: int  # pixels
-    last_epoch: int  # of the phase, from 1
+    last_epoch: int  # number in the phase, from 1
 
 
 def segments(config: Config, frozen_epochs: int) -> Iterator[Segment]:
     """Yield the segments of a run in order.
 
     Args:
-        config: its phases and progressive resizing are read.
+        config: only the phases and progressive resizing are used.
         frozen_epochs: epochs of phase 1; 0 with random starting weights.
     """
     if frozen_epochs:
@@ -52,10 +52,10 @@ def image_size_at(config: Config, epoch: int) -> int:
 
 
 def make_learning_rate(config: Config, phase: int, steps: int) -> Any:
-    """Learning rate of a phase: constant, or a schedule of Keras's over its steps.
+    """Learning rate of a phase: a constant, or a Keras schedule over the steps.
 
     Args:
-        config: its learning rates and `schedule` are read. `plateau` is constant here; a callback lowers it.
+        config: only the learning rates and `schedule` are used. `plateau` is constant here; a callback lowers it.
         phase: 1 or 2.
         steps: steps of one epoch.
     """
@@ -76,7 +76,7 @@ def make_optimizer(config: Config, phase: int, steps: int) -> keras.optimizers.O
     """Optimiser of a phase, not built yet.
 
     Args:
-        config: its optimisation fields are read.
+        config: only the optimisation fields are used.
         phase: 1 or 2.
         steps: steps of one epoch.
     """
@@ -94,7 +94,7 @@ def make_optimizer(config: Config, phase: int, steps: int) -> keras.optimizers.O
         )
     else:
         optimizer = keras.optimizers.SGD(momentum=config.momentum, nesterov=config.momentum > 0, **shared)
-    # Decay kernels only: decayed scales and offsets would drive BatchNorm's outputs towards zero.
+    # Decay kernels only: decay of scales and offsets would drive BatchNorm's outputs towards zero.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
@@ -108,7 +108,7 @@ def resolve_precision(precision: str) -> str:
     """Resolve `auto` for this machine, and warn if the chosen precision is slow here.
 
     Args:
-        precision: of the recipe.
+        precision: the recipe's setting.
 
     Returns:
         The name of a Keras dtype policy.
@@ -118,8 +118,8 @@ def resolve_precision(precision: str) -> str:
     if precision == "mixed_float16" and not on_gpu():
         logger.warning(
             "precision mixed_float16 on a CPU: its convolutions have no half-precision kernels here and run about "
-            "20 times slower; --precision float32 is the fast one"
+            "20 times slower; use --precision float32"
         )
     if precision == "mixed_bfloat16" and not on_gpu():
-        logger.warning("precision mixed_bfloat16 on a CPU: measured at 0.6 of float32's rate; float32 is the fast one")
+        logger.warning("precision mixed_bfloat16 on a CPU: measured at 0.6 of float32's rate; use --precision float32")
     return precision

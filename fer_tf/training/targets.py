@@ -1,4 +1,4 @@
-"""Training targets and what balances the classes: class weights, logit adjustment, label smoothing, distillation."""
+"""Training targets and class balance: class weights, logit adjustment, label smoothing, distillation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def class_weights(labels: np.ndarray, num_classes: int, kind: str) -> np.ndarray
     """Weight of each class in the loss.
 
     Args:
-        labels: int (n,), of the training images.
+        labels: int (n,), labels of the training images.
         num_classes: length of the result.
         kind: `balanced` (n / (classes x count), scikit-learn's), `sqrt` (its square root), `none` (1).
 
@@ -35,7 +35,7 @@ def logit_offset(labels: np.ndarray, num_classes: int, strength: float) -> np.nd
     """Offset of the training logits (Menon et al., Long-tail learning via logit adjustment, 2021).
 
     Args:
-        labels: int (n,), of the training images.
+        labels: int (n,), labels of the training images.
         num_classes: length of the result.
         strength: factor of the log class shares; 0: no adjustment.
 
@@ -63,12 +63,12 @@ def soft_targets(
     """Target distribution of each training image, before mixup and cutmix.
 
     Args:
-        config: label_smoothing, distillation_weight and distillation_temperature are read.
+        config: only label_smoothing, distillation_weight and distillation_temperature are used.
         labels: int (n,).
         num_classes: number of columns of the result.
         teacher_probabilities: float (n, num_classes), the teachers' mean probabilities; None without teachers.
-        votes: float (n, num_classes), shares of the votes on each image, which take the place of one-hot labels; None
-            without votes.
+        votes: float (n, num_classes), shares of the votes on each image, which replace one-hot labels; None without
+            votes.
 
     Returns:
         float32 (n, num_classes), each row summing to 1.
@@ -84,17 +84,17 @@ def soft_targets(
 
 
 def taught_rows(teachers: Sequence[tuple[str, Mapping[str, Any]]], train: Dataset) -> np.ndarray:
-    """Choose the training images that each teacher scores: all, or of models of folds those that it has not seen.
+    """Choose the training images that each teacher scores: all, or for models of folds the images they have not seen.
 
     Args:
         teachers: path and metadata of each teacher.
         train: the training images, decoded.
 
     Returns:
-        bool (teachers, n). Of models of K folds each column has exactly one True.
+        bool (teachers, n). With models of K folds, each column has exactly one True.
 
     Raises:
-        InputError: if models of folds and others are mixed, a fold is missing or there twice, or they were trained on
+        InputError: if models of folds and others are mixed, a fold is missing or there twice, or a model was trained on
             other images.
     """
     cuts = [(path, _cut_of(path, metadata)) for path, metadata in teachers]
@@ -112,8 +112,8 @@ def taught_rows(teachers: Sequence[tuple[str, Mapping[str, Any]]], train: Datase
     for path, other in of_folds:
         if (other.num_folds, other.seed) != (cut.num_folds, cut.seed):
             raise InputError(
-                f"teachers {first} ({cut}) and {path} ({other}): expected the models of one cut, with one number of "
-                "folds and one seed"
+                f"teachers {first} ({cut}) and {path} ({other}): expected models of one cut, with the same number of "
+                "folds and the same seed"
             )
         if other.number in of_number:
             raise InputError(
@@ -139,7 +139,7 @@ def taught_rows(teachers: Sequence[tuple[str, Mapping[str, Any]]], train: Datase
 
 
 class _Cut(NamedTuple):
-    """The fold that a model was trained without."""
+    """The fold that was left out in a model's training."""
 
     number: int
     num_folds: int
@@ -150,7 +150,7 @@ class _Cut(NamedTuple):
 
 
 def _cut_of(path: str, metadata: Mapping[str, Any]) -> _Cut | None:
-    """The cut of a model that was trained by --fold; None for another."""
+    """Return the cut of a model that was trained with --fold; None for another model."""
     config = metadata.get("config")
     if not isinstance(config, dict) or not config.get("fold"):
         return None

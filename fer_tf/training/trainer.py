@@ -1,4 +1,4 @@
-"""The model that Keras's fit sees: built by the recipe, joined with its input pipeline, and compiled."""
+"""The model for Keras's fit: builds the recipe's network, joins it with its input pipeline, and compiles it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_tf.model.network import build_model, dtype_policy
 
 
 class InputPipeline(Protocol):
-    """How images reach fit: the module `data.tf_pipeline`, or `data.jax_pipeline` (inside the compiled step)."""
+    """The path of images to fit: the module `data.tf_pipeline`, or `data.jax_pipeline` (inside the compiled step)."""
 
     def fit_model(self, model: keras.Model, image_size: int) -> keras.Model: ...
     def make_train_dataset(
@@ -36,14 +36,14 @@ def build_for(config: Config, image_size: int, num_classes: int, policy: str, st
     """Build the recipe's network.
 
     Args:
-        config: its model fields are read.
-        image_size: side of the input, pixels; another than the recipe's during progressive resizing.
+        config: only the model fields are used.
+        image_size: side of the input, pixels; differs from the recipe's during progressive resizing.
         num_classes: at least 2.
         policy: Keras's dtype policy, such as `float32`.
-        start: load the recipe's starting weights too.
+        start: True to load the recipe's starting weights too.
 
     Raises:
-        InputError: if the starting weights cannot be had.
+        InputError: if the starting weights cannot be loaded.
     """
     weights = config.weights if start else "none"
     with dtype_policy(policy):
@@ -59,11 +59,11 @@ def build_for(config: Config, image_size: int, num_classes: int, policy: str, st
 
 
 def make_trainer(pipeline: InputPipeline, model: keras.Model, image_size: int) -> keras.Model:
-    """Join a network with its input pipeline; on TensorFlow, train it by fused operators.
+    """Join a network with its input pipeline; on TensorFlow, use fused operators.
 
     Args:
         pipeline: the module that feeds fit.
-        model: of `model.logits_model`.
+        model: from `model.logits_model`.
         image_size: side of the network's input, pixels.
 
     Returns:
@@ -81,7 +81,7 @@ def compile_trainer(trainer: keras.Model, optimizer: keras.optimizers.Optimizer,
     """Compile a trainer with the loss and the metric of both phases.
 
     Args:
-        trainer: of `make_trainer`; gives logits (batch, num_classes).
+        trainer: from `make_trainer`; gives logits (batch, num_classes).
         optimizer: not built yet.
         num_classes: number of columns of logits and targets.
     """

@@ -1,7 +1,7 @@
-"""The report's sections, a module each: a function that turns the facts of a run into blocks.
+"""The report's sections, one module each, with a function that turns the facts of a run into blocks.
 
-To add a section, write its module here and list its function under its title in `SECTIONS`. `headline` stands above
-them all. A figure is printed in one section only.
+To add a section, write a module here and list its function under a title in `SECTIONS`. `headline` comes before all
+sections. Each figure is printed in one section only.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def calibration(facts: Facts) -> list[Block]:
 def _temperature_in_words(facts: Facts) -> str:
     temperature = facts.metrics.get("temperature")
     if temperature is None:
-        return "No temperature was fitted: the scores are as training left them."
+        return "No temperature was fitted: the scores come directly from training."
     confidence = f"{'over' if temperature > 1 else 'under'}confident"
     return (
         f"A temperature of {temperature:.3f} was fitted on {facts.title(SELECTION_SPLIT)} and folded into the head's "
@@ -63,7 +63,7 @@ def _figures(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _scaling_in_words(title: str, found: Mapping[str, Any]) -> str:
-    """Describe the effect of temperature scaling on one split; the figures stand in the table."""
+    """Describe the effect of temperature scaling on one split; the table has the figures."""
     changes = []
     for key, name in (("ece", "calibration error"), ("nll", "negative log-likelihood")):
         before, after = found["calibration_before"][key], found["calibration"][key]

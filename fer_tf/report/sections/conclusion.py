@@ -1,4 +1,4 @@
-"""Section: what the figures say, in a few sentences; the figures themselves stand in the other sections."""
+"""Section: conclusions in a few sentences; the other sections have the figures."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def confusion_matrix(facts: Facts) -> list[Block]:
         Items(confusion_analysis(result, class_weights=class_weights, train_counts=facts.train_counts)),
         Picture(
             "example_answers",
-            f"Right answers (left) and wrong ones of each class, with their scores, drawn at random, {title}.",
+            f"Right (left) and wrong answers of each class, with their scores, drawn at random, {title}.",
         ),
         Picture("confident_errors", f"The wrong answers with the highest scores, {title}."),
     ]

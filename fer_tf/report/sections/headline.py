@@ -1,4 +1,4 @@
-"""Above all sections: the few figures that a reader came for."""
+"""The most important figures, before all sections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def headline(facts: Facts) -> list[Block]:
 
 
 def _main_file(facts: Facts) -> tuple[str, Mapping[str, Any]] | None:
-    """The exported file of which size and time are shown: the one that `auto` chose, else one that was timed."""
+    """The exported file whose size and time are shown: the one that `auto` chose, else one that was timed."""
     files = [
         (name, found)
         for name, found in facts.exported.items()

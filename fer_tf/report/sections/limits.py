@@ -13,7 +13,7 @@ _ALWAYS = (
     "insurance or health, nor to tell whether somebody is lying.",
     "The data records neither age, sex, skin colour nor origin, so differences between such groups were not measured.",
     "The model sees a cropped grey face of 48x48 pixels. It is worse on profiles, covered faces, bad light and other "
-    "crops than those of the training data. It also gives an answer for a picture without a face.",
+    "crops than those of the training data. It also answers for a picture without a face.",
 )
 
 

@@ -29,7 +29,7 @@ def reproduction(facts: Facts) -> list[Block]:
             Code(shlex.join(_command_from_files(facts))),
         ]
         weights = str(facts.config.get("weights", ""))
-        files = [f"{Path(weights).name} (initial weights)"] if Path(weights).suffix else []  # others are known names
+        files = [f"{Path(weights).name} (initial weights)"] if Path(weights).suffix else []  # else no file
         files += [f"{Path(teacher).name} (teacher)" for teacher in facts.config.get("teachers", ())]
         if files:
             blocks.append(
@@ -50,7 +50,7 @@ def reproduction(facts: Facts) -> list[Block]:
 
 
 def _command_from_files(facts: Facts) -> list[str]:
-    """Return the command that trains such a run from the start, whatever commands led to it."""
+    """Return a command that trains such a run from the start, whatever commands made this one."""
     words = ["fer-tf", "train", "--config", RunDirectory(facts.name).config.as_posix()]
     if facts.data.get("path"):
         words += ["--data", str(facts.data["source"])]

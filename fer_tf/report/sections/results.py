@@ -26,7 +26,7 @@ def _training(facts: Facts) -> list[Block]:
         Picture(
             "curves",
             f"Loss, accuracy and learning rate of each epoch{facts.of_synthetic_faces}; validation is the selection "
-            f"split. The learning rate is that at the epoch's end. {_about_training_figures(facts.config)}",
+            f"split. The learning rate is the value at the epoch's end. {_about_training_figures(facts.config)}",
         ),
     ]
 
@@ -118,7 +118,7 @@ def _evaluation(facts: Facts) -> list[Block]:
         Table.from_rows(rows),
         *(Paragraph(_tta_in_words(facts, split)) for split, found in facts.keras.items() if "tta" in found),
     ]
-    # Of the other splits it gives the figures above.
+    # On the other splits, model.evaluate gives the figures above.
     trained = {split: found for split, found in facts.metrics.get("model_evaluate", {}).items() if split == "train"}
     rows = [
         {"split": facts.title(split), "accuracy": percent(found["accuracy"]), "loss": number(found["loss"], ".3f")}

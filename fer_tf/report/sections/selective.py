@@ -1,4 +1,4 @@
-"""Section: accuracy where only answers with high scores count, and how often sets of classes hold the label."""
+"""Section: accuracy of the answers with high scores, and how often sets of classes contain the label."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def selective(facts: Facts) -> list[Block]:
 
 
 def _sets(facts: Facts) -> list[Block]:
-    """Describe the prediction sets, where they were measured on images that did not fit their thresholds."""
+    """Describe the prediction sets, if they were measured on images that did not fit the thresholds."""
     blocks: list[Block] = []
     for split, found in facts.keras.items():
         if not (sets := found.get("prediction_sets")):
