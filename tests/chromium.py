@@ -15,7 +15,7 @@ import time
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NEEDED = bool(os.environ.get("FER_TF_NEEDS_BROWSER"))  # .ci/run sets it: there a missing program is a failure
+NEEDED = bool(os.environ.get("FER_TF_NEEDS_BROWSER"))  # .ci/run sets it, so that a missing program is a failure
 needs_chromium = pytest.mark.skipif(CHROMIUM is None and not NEEDED, reason="no Chromium is installed")
 PATIENCE_SECONDS = 180
 
@@ -24,18 +24,18 @@ def _pipe():
     """A pipe whose ends have numbers from 10 on."""
     ends = os.pipe()
     moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in ends]
-    for end in ends:  # an end that stays open would hide that the browser has ended
+    for end in ends:  # an open end would hide that the browser has ended
         os.close(end)
     return moved
 
 
 class Chromium:
-    """A headless Chromium, spoken to over its DevTools pipe (one JSON message after another, each ended by a NUL)."""
+    """A headless Chromium, driven over its DevTools pipe (JSON messages, each followed by a NUL)."""
 
     def __init__(self, *more_flags):
-        # Chromium ends if the path of its socket has more than 107 letters, as in pytest's folders.
+        # Chromium exits if the path of its socket has more than 107 letters, which pytest's folders would cause.
         self._folder = tempfile.TemporaryDirectory(prefix="chromium-", dir="/tmp", ignore_cleanup_errors=True)
-        # The browser reads from descriptor 3 and writes to 4, so ours must stay clear of these.
+        # The browser reads from descriptor 3 and writes to 4, so our descriptors must have other numbers.
         read_end, self._write = _pipe()
         self._read, write_end = _pipe()
 
@@ -62,7 +62,7 @@ class Chromium:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        # Service workers fetch for themselves: they wait until their requests are watched too.
+        # Service workers send requests themselves: make them wait until these requests are watched too.
         self.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
 
     _session = None
@@ -132,13 +132,13 @@ class Chromium:
         self.call("DOM.setFileInputFiles", objectId=found["result"]["objectId"], files=[str(path) for path in paths])
 
     def requests(self):
-        """The addresses that were asked for, by the page and by its service worker."""
+        """The addresses that the page and its service worker requested."""
         return [
             event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
         ]
 
     def messages(self):
-        """What the console shows."""
+        """The messages in the console."""
         found = []
         for event in self.events:
             values = event["params"]

@@ -38,7 +38,7 @@ def small_dataset() -> Dataset:
 
 
 def small_backbone(include_top=False, weights=None, input_shape=None, name=None):
-    """In EfficientNet-B0's place where the network is not what is tested: epochs of 0.1 s, states of a few kB."""
+    """A small replacement for EfficientNet-B0 in tests of other parts: epochs of 0.1 s, states of a few kB."""
     import keras
 
     inputs = keras.Input(input_shape)
@@ -49,7 +49,7 @@ def small_backbone(include_top=False, weights=None, input_shape=None, name=None)
 
 @pytest.fixture
 def small_network(monkeypatch):
-    """Every network that the test builds has the small backbone."""
+    """Give every network of the test the small backbone."""
     import keras
 
     monkeypatch.setattr(keras.applications, "EfficientNetB0", small_backbone)
@@ -69,8 +69,8 @@ def imagenet_h5(tmp_path_factory) -> str:
             layer.momentum = 0.5
     images, _ = striped_faces(16)
     batch = np.repeat(images[:, 8:40, 8:40, None], 3, axis=-1).astype(np.float32)
-    batch /= np.sqrt(np.float32([0.229, 0.224, 0.225]))  # what ImageNet's loader adds to the input
-    for _ in range(8):  # statistics that fit the weights, as training leaves them
+    batch /= np.sqrt(np.float32([0.229, 0.224, 0.225]))  # the loader of ImageNet weights also divides by this
+    for _ in range(8):  # statistics that fit the weights, as after training
         network(batch, training=True)
     path = tmp_path_factory.mktemp("weights") / "efficientnetb0_notop.h5"
     with h5py.File(path, "w") as file:
@@ -86,15 +86,15 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def say(model, capfd, caplog, monkeypatch, tmp_path):
-    """Runs `predict` in an empty folder: exit status, lines on stdout, lines on stderr (native code's too)."""
+    """Run `predict` in an empty folder; return exit status, lines on stdout, and lines on stderr, native ones too."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predict, "_PROGRESS_SECONDS", 1e9)  # a busy machine would have it speak up
+    monkeypatch.setattr(predict, "_PROGRESS_SECONDS", 1e9)  # on a busy machine, it would print progress
 
     def run(*arguments, model=model):
         caplog.clear()
         status = predict.main([*map(str, arguments), "--model", str(model)])
         printed = capfd.readouterr()
-        logged = [record.getMessage() for record in caplog.records]  # pytest's handler stands in for the one on stderr
+        logged = [record.getMessage() for record in caplog.records]  # pytest's handler replaces the one on stderr
         return status, printed.out.splitlines(), logged + printed.err.splitlines()
 
     return run

@@ -1,4 +1,4 @@
-"""A drawn photograph in which OpenCV's cascade finds two faces, and where they are."""
+"""A drawn photograph in which OpenCV's cascade finds two faces, and the places of the faces."""
 
 import numpy as np
 from PIL import Image

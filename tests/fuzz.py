@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads untrusted input, by atheris (pip install atheris; not part of the suite).
+"""Coverage-guided fuzzing of the readers of untrusted input with atheris (pip install atheris; not in the suite).
 
     python tests/fuzz.py csv CORPUS_DIR -max_total_time=600 -seed=1 -timeout=20 -rss_limit_mb=2048
 
@@ -42,7 +42,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="fer-fuzz-"))
-_CACHE = _FOLDER / "cache"  # of lists of broken files
+_CACHE = _FOLDER / "cache"  # for lists of broken files
 os.environ["XDG_CACHE_HOME"] = str(_CACHE)
 logging.getLogger("fer_tf").addHandler(logging.NullHandler())
 _USAGES = (b"Training", b"PublicTest", b"PrivateTest")
@@ -69,7 +69,7 @@ def csv(data: bytes) -> None:
 
 
 def npz(data: bytes) -> None:
-    """Half of the inputs are the file itself, half its members: a random change rarely passes a zip's checksums."""
+    """Half of the inputs are the file itself, half are its members, because checksums reject most changes of a zip."""
     give = atheris.FuzzedDataProvider(data)
     if give.ConsumeBool():
         archive = give.ConsumeBytes(1 << 20)
@@ -133,7 +133,7 @@ def folder(data: bytes) -> None:
 
 
 def layout(data: bytes) -> None:
-    """Names of folders and files alone: each picture is read or left out once, whatever the names are."""
+    """Only names of folders and files: whatever the names, each picture is read or left out once."""
     give = atheris.FuzzedDataProvider(data)
     words = ("train", "Val", "test_set", "happy", "Anger", "3", "", "PublicTest1.png")
     names = [give.ConsumeUnicodeNoSurrogates(8).replace("/", "") or "x" for _ in range(give.ConsumeIntInRange(1, 4))]
@@ -153,13 +153,13 @@ def layout(data: bytes) -> None:
 
 
 def _choose(give: atheris.FuzzedDataProvider, choices):
-    """One of the choices, or a few bytes of the fuzzer's own."""
+    """One of the choices, or a few bytes from the fuzzer."""
     place = give.ConsumeIntInRange(0, len(choices))
     return choices[place] if place < len(choices) else give.ConsumeBytes(12)
 
 
 def _table(give: atheris.FuzzedDataProvider, header, columns) -> bytes:
-    """A table in one of many writings; each field is one of its column's choices, or bytes of the fuzzer's own."""
+    """A table in one of many encodings; each field is one of the column's choices, or bytes from the fuzzer."""
     separator = _choose(give, (b",", b";", b"\t"))
     end = _choose(give, (b"\n", b"\r\n", b"\r"))
     rows = [[_choose(give, names) for names in header]] if give.ConsumeIntInRange(0, 7) else []
@@ -178,7 +178,7 @@ _SPLIT_NAMES = (*_USAGES, b"train", b"VAL", b"test")
 
 
 def table(data: bytes) -> None:
-    """A table of pixels in any writing, plain or inside an archive."""
+    """A table of pixels in any encoding, plain or inside an archive."""
     give = atheris.FuzzedDataProvider(data)
     lists = (*_PIXELS, b"[" + _PIXELS[0].replace(b" ", b", ") + b"]", _PIXELS[1].replace(b" ", b".0 "), _PIXELS[0][:-9])
     header = ((b"emotion", b"Label"), (b"pixels", b"image"), (b"Usage", b" split "), (b"subject", b"x", b"path"))
@@ -293,7 +293,7 @@ def _parquet_file(give: atheris.FuzzedDataProvider) -> bytes:
         )
         return kinds[give.ConsumeIntInRange(first, last)]()
 
-    sound = give.ConsumeIntInRange(0, 3)  # most have what is looked for
+    sound = give.ConsumeIntInRange(0, 3)  # most have the expected columns
     names = ["image", "label"] if sound else []
     columns = [column(0, 1), column(2, 4)] if sound else []
     for _ in range(give.ConsumeIntInRange(not sound, 2)):
@@ -314,7 +314,7 @@ def _parquet_file(give: atheris.FuzzedDataProvider) -> bytes:
         for field in table.schema
         if pa.types.is_string(field.type) and table.schema.names.count(field.name) == 1
     ]
-    with contextlib.suppress(pa.ArrowException):  # what cannot be written leaves a part of a file
+    with contextlib.suppress(pa.ArrowException):  # if writing fails, a part of a file remains
         pq.write_table(
             table,
             buffer,
@@ -347,7 +347,7 @@ def settings(data: bytes) -> None:
 
 
 def image(data: bytes) -> None:
-    """A JPEG is decoded whole and at a part of its size."""
+    """Decode a JPEG at its full size and at a part of it."""
 
     def read(min_side: int) -> None:
         picture = pictures.decode_picture(data, "face", min_side=min_side)

@@ -1,4 +1,4 @@
-"""Advice that is checked: every flag that a message of the readers proposes is run, and no split or class is empty."""
+"""Advice in messages works: every flag that a reader proposes is run, and then no split or class is empty."""
 
 import ast
 import io
@@ -172,7 +172,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def messages():
-    """What each mistake was answered, as the tests go by."""
+    """The message for each mistake, collected while the tests run."""
     return {}
 
 
@@ -199,7 +199,7 @@ def test_every_command_that_a_message_proposes_works(tmp_path, mistake, capsys, 
 
 
 def test_two_mistakes_at_once_are_mended_one_after_the_other(tmp_path, capsys):
-    """Each message is followed; the one after it is of the other mistake, and then the data is read."""
+    """Following the first message leads to a message about the other mistake; following that one, the data is read."""
     root = broken(tmp_path / "d", "train/1/x.png", splits=("train/1", "train/2", "test/1", "test/2", "test/3"))
     flags: list[str] = []
     for _ in range(3):
@@ -230,7 +230,7 @@ def test_the_list_of_broken_files_is_where_the_message_says(tmp_path, capsys):
     assert len(Path(shlex.split(listed)[0]).read_text().splitlines()) == 12
 
 
-# --- Nothing is proposed unchecked ---
+# --- Every proposal is checked ---
 
 # Messages that name a flag and propose no value for it.
 _NO_PROPOSAL = (
@@ -248,7 +248,7 @@ _READERS = ("data/", "faces/policy.py", "faces/detection.py", "faces/pictures.py
 
 
 def _texts(path: Path):
-    """The literal texts of a module that are no docstrings."""
+    """The literal texts of a module, without docstrings."""
     tree = ast.parse(path.read_text())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)}
@@ -258,7 +258,7 @@ def _texts(path: Path):
 
 
 def test_every_flag_in_a_reader_s_message_is_among_the_checked(messages):
-    """A new message that proposes a flag needs a mistake above."""
+    """If a new message proposes a flag, the mistakes above must include its cause."""
     if len(messages) < len(MISTAKES):
         pytest.skip("needs the answers to all mistakes: run the whole file, with pyarrow and a detector")
     root = Path(fer_tf.__file__).parent

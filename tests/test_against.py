@@ -1,4 +1,4 @@
-"""`benchmark --against`: another project's classifier is timed in turn with ours and scored on the same images."""
+"""`benchmark --against` times another project's classifier and ours in turn and scores both on the same images."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from tests.tiny_models import dense_weights, write_tiny
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 48, 48), dtype=np.uint8)
 LABELS = np.arange(60) % 7
 THEIR_NAMES = ("Happiness", "neutral", "anger", "disgusted", "fearful", "sadness", "surprised")
-THEIR_LABELS = np.array([3, 6, 0, 1, 2, 4, 5])  # of these names in EMOTIONS
+THEIR_LABELS = np.array([3, 6, 0, 1, 2, 4, 5])  # places of these names in EMOTIONS
 
 
 def _weights(num_values, num_classes=7, seed=3):
@@ -130,7 +130,7 @@ def test_images_of_classes_that_one_model_lacks_are_left_out(ours, tmp_path):
 
 
 def test_models_take_turns(theirs, ours, monkeypatch):
-    """Whatever slows the machine for a while slows all models."""
+    """A load that slows the machine for a while slows all models alike."""
     turns = []
     foreign = against.ForeignClassifier(theirs, "-1,1", THEIR_NAMES)
     monkeypatch.setattr(foreign, "run", lambda picture: turns.append("theirs"))
@@ -194,5 +194,5 @@ def test_data_without_a_shared_class(theirs, ours):
 
 
 def test_our_weights_are_not_theirs():
-    """The tiny models of this file differ, so that a mixed-up column shows."""
+    """The tiny models of this file differ, so a test fails if columns are mixed up."""
     assert not np.allclose(dense_weights(), _weights(2304))

@@ -47,7 +47,7 @@ def small_dataset():
             ("train", 1, noise(2)),
             ("train", 1, black),
             ("train", 1, np.full((48, 48), 255)),
-            ("validation", 0, noise(2)),  # also in train, where it is called otherwise
+            ("validation", 0, noise(2)),  # also in train, with another label
             ("validation", 2, noise(3)),
             ("validation", 2, noise(3)),
             ("test", 0, noise(2)),  # in train and in validation
@@ -164,7 +164,7 @@ def test_near_duplicates_are_found_and_exact_or_blank_ones_are_not_counted_again
 
 
 def test_near_duplicates_at_the_threshold():
-    """A twin blended with noise is near exactly where the correlation of the pixels says so."""
+    """A copy blended with noise is a near duplicate exactly if the correlation of the pixels says so."""
     face, other = smooth(1).astype(float), noise(9).astype(float)
     outcomes = set()
     for share in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4):

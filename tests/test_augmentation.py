@@ -154,7 +154,7 @@ def test_blur_keeps_a_level_picture_and_mean_grey():
 
 
 def test_noise_and_blur_leave_all_other_draws_as_they_are():
-    """A recipe of version 0.1 keeps its bits, and one that adds noise keeps the rest of its pictures."""
+    """Recipes of version 0.1 give the same bits; adding noise changes nothing else in the pictures."""
     settings = {"flip": True, "rotation": 10.0, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0, "contrast": 0.2}
     without, with_both = _plan(**settings), _plan(**settings, noise=9.0, blur=1.0)
     np.testing.assert_array_equal(without.order, with_both.order)
@@ -164,7 +164,7 @@ def test_noise_and_blur_leave_all_other_draws_as_they_are():
 
 
 def test_mixup_mixes_pixels_targets_and_weights_alike():
-    """The weighted loss of a mixed image is the mix of the two weighted losses: no arg max of the classes."""
+    """The weighted loss of a mixed image is the mix of the two weighted losses, not that of the arg max class."""
     plan = _plan(mixup=0.4, batch_size=8)
     share, partner = plan.parameters[:, 14], plan.parameters[:, 13].astype(int)
     start = np.arange(20) // 8 * 8
@@ -196,7 +196,7 @@ def test_cutmix_share_is_the_area_that_stays():
 
 def test_batch_of_one_cannot_be_mixed_with_another():
     plan = _plan(mixup=1.0, targets=TARGETS[:9], weights=WEIGHTS[:9])
-    assert plan.parameters[8, 13] == 0  # the lone image of the last batch is its own partner
+    assert plan.parameters[8, 13] == 0  # the only image of the last batch is its own partner
     np.testing.assert_allclose(plan.targets[8], TARGETS[plan.order[8]], atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Commands show their own lines alone: no notice of TensorFlow, CUDA or another package."""
+"""Commands show only their own lines: no notices of TensorFlow, CUDA or other packages."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Many pictures: the same rows from every kind of source, also after kills; what cannot be read has a row."""
+"""Many pictures: every kind of source gives the same rows, even after kills; unreadable pictures get rows too."""
 
 import io
 import os

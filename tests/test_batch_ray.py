@@ -1,4 +1,4 @@
-"""Classify on Ray: the rows of the engine in this process, also after an actor or the whole call is killed."""
+"""Classify on Ray gives the same rows as the local engine, even if an actor or the whole call is killed."""
 
 import importlib.util
 import io
@@ -25,7 +25,7 @@ from tests.tiny_models import expected_probabilities, write_tiny
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 LIMIT_SECONDS = 120  # for a call in which an actor is killed: a hang (ray#62746) is a failure
-# .ci/run installs the extra and sets FER_TF_NEEDS_RAY: there a missing Ray is a failure, not a reason to skip.
+# .ci/run installs the extra and sets FER_TF_NEEDS_RAY, so that a missing Ray is a failure, not a reason to skip.
 needs_ray = pytest.mark.skipif(
     not HAS_RAY and not os.environ.get("FER_TF_NEEDS_RAY"), reason="needs the extra `ray`: pip install -e '.[ray]'"
 )
@@ -87,7 +87,7 @@ def test_two_actors_give_the_same_parts(cluster, model, crops, tmp_path, kind):
     on_ray = classify(str(source), str(tmp_path / "ray"), **settings, engine="ray", num_actors=2)
     same_files(tmp_path / "local", tmp_path / "ray")
     assert on_ray.failed == local.failed and on_ray.num_pictures == local.num_pictures == 60
-    for part in (1, 7):  # what is missing is made by either engine
+    for part in (1, 7):  # either engine makes the missing parts
         (tmp_path / "ray" / f"part-{part:06}.parquet").unlink()
     kept = (tmp_path / "ray" / "part-000002.parquet").stat().st_mtime_ns
     again = classify(str(source), str(tmp_path / "ray"), **settings, engine="ray", num_actors=1)
@@ -128,7 +128,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_batch(cluster, model, tmp_pa
 
 
 def _busy_actors() -> list[int]:
-    """Actors of our class that are in a call, among the descendants of this process, which started the cluster."""
+    """Busy actors of our class among the descendants of this process, which started the cluster."""
     children: dict[int, list[int]] = {}
     titles: dict[int, str] = {}
     for path in Path("/proc").glob("[0-9]*"):

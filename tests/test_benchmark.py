@@ -1,4 +1,4 @@
-"""`benchmark`: which rows stand in table and JSON, their units and signs, the light install, bad input. No speed."""
+"""`benchmark`: rows in table and JSON, units and signs, the light install, bad input; speed is not tested."""
 
 import json
 import os
@@ -31,13 +31,13 @@ def tflite(tmp_path):
 
 @pytest.fixture
 def light(monkeypatch):
-    """This process as if the `train` extra were not installed."""
+    """Make this process behave as if the `train` extra were not installed."""
     for name in TRAIN_EXTRA:
         monkeypatch.setitem(sys.modules, name, None)
 
 
 def tiny_network(num_classes, *, image_size=32, **_):
-    """A network of fer_tf's structure that is traced within a second."""
+    """A network with fer_tf's structure that can be traced within a second."""
     import keras
 
     from fer_tf.model.weights import BACKBONE
@@ -90,7 +90,7 @@ def test_a_tflite_alone_in_the_light_install(tmp_path, tflite, light, capsys):
 
 
 def test_the_light_install_has_all_that_a_tflite_needs(tflite):
-    """In a process of its own: nothing of the `train` extra was imported before."""
+    """In a new process, where nothing of the `train` extra is imported."""
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({TRAIN_EXTRA})); from fer_tf.commands.benchmark import main; "
         f"sys.exit(main(['--model', {str(tflite)!r}, '--seconds', '0.01']))"
@@ -119,7 +119,7 @@ def test_a_run_gives_all_its_files_and_its_batch_size(tmp_path, light, capsys):
     write_json(run.config, {"recipe": "demo", **DEMO.to_dict()})
     for quantization in ("int8", "float32"):
         write_tiny(run.tflite(quantization), metadata={"quantization": quantization})
-    write_tiny(run.model)  # a .keras is left out where there is no Keras
+    write_tiny(run.model)  # without Keras, a .keras is left out
     output = tmp_path / "figures.json"
     assert main(["--run", str(run.path), "--only", "startup,latency", *QUICK, "--output", str(output)]) == 0
     figures = read_json(output)
@@ -127,7 +127,7 @@ def test_a_run_gives_all_its_files_and_its_batch_size(tmp_path, light, capsys):
     assert [row["file"] for row in figures["startup"]] == ["model-float32.tflite", "model-int8.tflite"]
     assert figures["settings"]["batch_size"] == DEMO.batch_size and figures["settings"]["run"] == "run"
     assert figures["left_out"] == {}
-    assert str(tmp_path) not in json.dumps(figures)  # where somebody keeps files is nobody's business
+    assert str(tmp_path) not in json.dumps(figures)  # the output must not show where the user keeps files
 
 
 def test_decoding_and_pipeline_rates(tmp_path, capsys):
@@ -179,7 +179,7 @@ def test_the_step_is_traced_once_and_trains(tiny, monkeypatch):
     monkeypatch.setattr(keras.Model, "train_step", counted)
     monkeypatch.setattr("fer_tf.training.trainer.build_model", kept)
     benchmark.training_step(REPORT, 32, batch_size=4, seconds=0.01)
-    assert traced == [(None, 32, 32, 3)]  # also the fixed batch takes this trace
+    assert traced == [(None, 32, 32, 3)]  # the fixed batch uses the same trace
     ((network, before),) = weights
     assert any(np.any(old != new) for old, new in zip(before, network.get_weights(), strict=True))
 
@@ -257,7 +257,7 @@ def test_a_damaged_model_is_one_line(tmp_path, tflite, light, capsys):
 
 @pytest.mark.slow
 def test_every_part_of_a_run_with_the_real_network(tmp_path, capsys):
-    """The script in a process of its own; only the .keras is a tiny one."""
+    """The script in a new process; only the .keras is a tiny one."""
     pytest.importorskip("tensorflow")
     run = RunDirectory.create(tmp_path / "run")
     write_json(run.config, {"recipe": "demo", **DEMO.to_dict()})
@@ -305,7 +305,7 @@ def test_the_training_step_on_jax_without_tensorflow():
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
 @pytest.mark.parametrize("kept", [False, True])
 def test_freed_memory_is_kept_for_the_next_step(kept):
-    """Counted in page faults: ten arrays, one after the other, take the pages of one, not those of ten."""
+    """Page faults show that ten arrays, one after the other, take the pages of one array, not of ten."""
     program = f"""
 import resource, numpy as np
 from fer_tf.machine import keep_freed_memory

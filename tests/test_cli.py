@@ -25,7 +25,7 @@ HEAVY = ("tensorflow", "keras", "jax", "sklearn", "matplotlib", "scipy")
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_light_and_the_script_is_the_same_program(name):
-    """Help imports nothing heavy, which is what keeps it within a second."""
+    """Help imports nothing heavy, so that it takes less than a second."""
     code = (
         "import sys, contextlib\n"
         "from fer_tf.cli import main\n"
@@ -121,13 +121,13 @@ class get_logger:
 
 @pytest.mark.parametrize("flags", [[], ["--verbose"]])
 def test_notices_of_other_packages_need_verbose(flags, tmp_path):
-    """A package in TensorFlow's place that writes to the file descriptor, as native code does."""
+    """A package replaces TensorFlow and writes to the file descriptor, as native code does."""
     (tmp_path / "tensorflow.py").write_text(NOISY)
     code = (
         "import importlib.util, logging, sys\n"
         "from fer_tf.cli import run_command\n"
         "def run(args):\n"
-        "    assert importlib.util.find_spec('tensorflow')\n"  # as commands ask before they import it
+        "    assert importlib.util.find_spec('tensorflow')\n"  # commands check this before the import
         "    import tensorflow\n"
         "    logging.getLogger('other').warning('falling back')\n"
         "    logging.getLogger('fer_tf.x').debug('detail')\n"

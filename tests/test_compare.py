@@ -1,4 +1,4 @@
-"""`compare`: the table of runs in every state, the picture read back from its axes, and bad input in one line."""
+"""`compare`: the table of runs in every state, the contents of the picture's axes, and bad input in one line."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Version 0.1's files under today's code: settings, the state of a run that was stopped, models, a run's report.
+"""Today's code with version 0.1's files: settings, the state of a stopped run, models, a run's report.
 
 `frozen/make_run_0_1.py` tells how version 0.1 made them.
 """
@@ -17,10 +17,10 @@ from fer_tf.errors import InputError
 from fer_tf.inference import open_model
 from tests.frozen.make_run_0_1 import tiny_backbone
 
-BACKBONE_MADE_BY = "keras.applications.EfficientNetB0"  # what the package calls; the tiny backbone takes its place
+BACKBONE_MADE_BY = "keras.applications.EfficientNetB0"  # the package calls this; the tiny backbone replaces it
 FROZEN = Path(__file__).parent / "frozen"
 STOPPED, FINISHED, DATA = FROZEN / "run-0.1-stopped", FROZEN / "run-0.1-finished", FROZEN / "run-0.1-data"
-REMOVED = {"stem_stride": 2, "cache_features": False}  # version 0.1's alone, with the value that changes nothing
+REMOVED = {"stem_stride": 2, "cache_features": False}  # only version 0.1 had these; the value changes nothing
 
 
 def _settings(run: Path) -> dict:
@@ -30,7 +30,7 @@ def _settings(run: Path) -> dict:
 
 
 def _history(run: Path) -> list[dict[str, float]]:
-    """The history's rows without their seconds, which are another machine's."""
+    """The history's rows without the seconds, which come from another machine."""
     with open(run / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{name: float(value) for name, value in row.items() if name != "seconds"} for row in rows]
@@ -87,7 +87,7 @@ def test_stopped_run_ends_as_version_0_1_ended_it(damage, expected, tmp_path, mo
     after = _history(run)
     assert len(after) == len(whole)
     for row, theirs in zip(after, whole, strict=True):
-        # Another processor rounds otherwise; anything lost from the state would show far above this.
+        # Another processor rounds differently; if a part of the state were lost, the difference would be far larger.
         assert {name: row[name] for name in theirs} == pytest.approx(theirs, rel=1e-4)
     for name in ("model.keras", "model-float32.tflite"):
         probabilities = open_model(run / name).predict(expected["images"])

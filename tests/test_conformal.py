@@ -1,4 +1,4 @@
-"""Prediction sets: the quantile's place, the coverage over many draws, the thresholds that a model carries."""
+"""Prediction sets: the place of the quantile, the coverage over many draws, a model's thresholds."""
 
 import csv
 import io
@@ -234,12 +234,12 @@ def test_coverage_is_measured_on_test_only(tmp_path, capsys):
     test = data.take("test")
     probabilities = expected_probabilities(test.images)
     scores = np.sort(conformal.lac_scores(test.labels, probabilities))
-    threshold = float(scores[17:19].mean())  # between two scores, so that no rounding turns it
+    threshold = float(scores[17:19].mean())  # between two scores, so that rounding changes nothing
     model = write_tiny(tmp_path / "tiny.tflite", metadata={"prediction_sets": sets_with(threshold)})
     call = ["--model", str(model), "--data", str(tmp_path / "faces.npz"), "--output", str(tmp_path / "out.json")]
     assert evaluate.main(call) == 0
     splits = json.loads((tmp_path / "out.json").read_text())["splits"]
-    assert "prediction_sets" not in splits["validation"]  # it fits the thresholds
+    assert "prediction_sets" not in splits["validation"]  # validation fits the thresholds
     found = splits["test"]["prediction_sets"]
     assert found.keys() == {"0.8", "0.9", "0.95"}
     expected = conformal.set_figures(test.labels, conformal.lac_sets(probabilities, threshold), EMOTIONS)

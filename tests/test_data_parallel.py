@@ -1,4 +1,4 @@
-"""Several devices train as one does, and resume; what cannot be shared is refused in one line."""
+"""Several devices train and resume like one device; one line refuses what they cannot share."""
 
 import json
 import os
@@ -97,7 +97,7 @@ def test_two_devices_train_as_one_does_and_resume(data, tmp_path):
     found = on_jax("-c", RUNS, data, str(tmp_path))
     assert found.returncode == 0, found.stderr
     alone, shared, alone_13, shared_13 = json.loads(found.stdout.splitlines()[-1])
-    assert shared < 0.6 * alone and shared_13 == alone_13  # each device does half of a step that can be halved
+    assert shared < 0.6 * alone and shared_13 == alone_13  # if a step can be halved, each device does half of it
     names = ("one", "two", "stopped", "grown")
     runs = {name: json.loads((tmp_path / name / "metrics.json").read_text()) for name in names}
     assert [runs[name]["devices"] for name in names] == [1, 2, 2, 2]
@@ -142,7 +142,7 @@ def test_tensorflow_refuses_and_names_jax(devices, data, tmp_path, capsys):
     call = ["--data", data, "--weights", "none", "--run", str(tmp_path / "run"), "--devices", devices]
     assert train.main(call) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"fer-tf train: error: devices {devices}: Keras on tensorflow trains on one device here;")
+    assert line.startswith(f"fer-tf train: error: devices {devices}: Keras on tensorflow trains on one device only;")
     assert "KERAS_BACKEND=jax" in line and not (tmp_path / "run").exists()
 
 

@@ -69,7 +69,7 @@ def test_synonyms(name, emotion):
 
 @pytest.fixture
 def few_faces(monkeypatch):
-    """The synthetic faces, but fewer of them."""
+    """A smaller set of synthetic faces."""
     faces = synthetic.make_synthetic(70, 14, 14)
     monkeypatch.setattr(synthetic, "make_synthetic", lambda: faces)
     return faces
@@ -124,7 +124,7 @@ def test_a_run_of_version_0_1_finds_its_rows_by_its_settings(tmp_path):
 
 @pytest.mark.parametrize("copies", [1, 2])
 def test_rows_are_cut_as_version_0_1_cut_them(copies):
-    """Frozen from version 0.1: seed 3, a quarter of eight rows of each of two classes."""
+    """Values from version 0.1: seed 3, a quarter of the eight rows of each of two classes."""
     images = np.repeat(np.arange(16 // copies, dtype=np.uint8), copies)[:, None, None] * np.ones((48, 48), np.uint8)
     dataset = Dataset(np.arange(16) // 8, np.array(["train"] * 16), ("a", "b"), images=images)
     by_rows = with_cut(dataset, "x", 3, 0.25, by_rows=True)

@@ -166,7 +166,7 @@ def test_bounds_on_score_and_size_leave_faces_out():
 
 
 def test_one_face_is_one_box():
-    """Of two boxes that hold each other's centre the better stays, also where they overlap too little for the NMS."""
+    """If two boxes contain each other's centre, the better one stays, even if the NMS would keep both."""
 
     def found(box, score):
         return detection.Detection(box, score, ())
@@ -221,4 +221,4 @@ def test_nine_faces_of_three_sizes_on_a_large_wall_and_no_other(astronaut):
     found = faces.detect_faces(wall)
     assert len(found) == 9
     for box in expected:
-        assert max(overlap(box, face.box) for face in found) > 0.6  # the smallest is 11 pixels wide to the detector
+        assert max(overlap(box, face.box) for face in found) > 0.6  # the detector sees the smallest at 11 pixels

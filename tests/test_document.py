@@ -1,4 +1,4 @@
-"""Both renderings of a document: their exact text, and that no text gets out of its place."""
+"""Both renderings of a document: the exact text, and no text can break out of its element."""
 
 import html.parser
 
@@ -154,7 +154,7 @@ def test_hostile_text_is_text_in_both(name):
     plain = _Texts()
     plain.feed(parser.render(to_markdown("x", PLAIN, {"p": "p.png"})))
     assert found.tags == plain.tags
-    assert found.texts.count(shown) == 13  # all but the picture's, which is an attribute
+    assert found.texts.count(shown) == 13  # all but the picture's text, which is an attribute
 
 
 class _Texts(html.parser.HTMLParser):

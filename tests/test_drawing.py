@@ -1,4 +1,4 @@
-"""Annotated pictures: letters that can be read, labels that cover no face, any script, and no second reading."""
+"""Annotated pictures: legible letters, labels that cover no face, any script; annotated copies are not read again."""
 
 import functools
 import io
@@ -164,7 +164,7 @@ def test_a_folder_never_reads_its_own_output(tmp_path, capsys, caplog, suffix):
     assert main(arguments) == 0
     first = capsys.readouterr().out
     assert (tmp_path / f"family-faces{suffix}").is_file()
-    (tmp_path / f"family-faces{suffix}").rename(tmp_path / f"renamed{suffix}")  # known by what stands in it
+    (tmp_path / f"family-faces{suffix}").rename(tmp_path / f"renamed{suffix}")  # recognised by its contents
     with caplog.at_level(logging.INFO):
         assert main(arguments) == 0
     assert capsys.readouterr().out == first
@@ -193,7 +193,7 @@ def test_a_mark_is_found_in_a_file_of_either_kind(tmp_path):
 
 
 def test_drawings_and_plots_have_one_palette():
-    """A colour that stands as numbers in another module would drift away from this one."""
+    """A colour written as numbers in another module would drift away from the palette."""
     package = Path(drawing.__file__).parents[1]
     written = "#0072b2", "#d55e00", "(0, 114, 178)", "(213, 94, 0)"
     owners = {path.name for path in package.rglob("*.py") if any(c in path.read_text().lower() for c in written)}

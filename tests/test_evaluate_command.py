@@ -1,4 +1,4 @@
-"""`evaluate` from its arguments to text, metrics.json and exit status; most of it with a stand-in for the model."""
+"""`evaluate` from arguments to text, metrics.json and exit status, mostly with a stand-in for the model."""
 
 import csv
 import dataclasses
@@ -23,7 +23,7 @@ NAMES = ("happy", "sad", "neutral")
 
 
 def make_dataset(splits=("train", "validation", "test"), *, class_names=NAMES, seed=0):
-    """Ten faces of noise a class and split; the first pixel tells the class."""
+    """Ten faces of noise for each class and split; the first pixel tells the class."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(len(class_names)), 10 * len(splits))
     images = rng.integers(0, 256, (len(labels), 48, 48)).astype(np.uint8)
@@ -60,7 +60,7 @@ def write_model(path, **metadata):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Replaces open_model; holds the stand-ins in the order in which they were opened."""
+    """Replace open_model; return the list of opened stand-ins, in order."""
     models = []
 
     def open_model(path, *, num_threads=None):
@@ -106,7 +106,7 @@ def test_a_run_is_scored_on_its_own_data(tmp_path, capsys, opened):
     assert "Images with an exact duplicate in the training data: 1 of 30." in out
 
     metrics = read_json(run.metrics)
-    assert metrics["seconds"] == 5 and metrics["keras"]["train"] == {"accuracy": 0.5}  # the rest stays
+    assert metrics["seconds"] == 5 and metrics["keras"]["train"] == {"accuracy": 0.5}  # the other keys stay
     test = make_dataset().take("test")
     test.images[0] = dataset.images[twin]
     expected = evaluation.evaluate(test.labels, opened[0].predict(test.images), NAMES, has_duplicate=np.arange(30) == 0)
@@ -169,7 +169,7 @@ def test_other_data_leaves_the_runs_metrics_alone(tmp_path, opened):
 
 
 def test_moved_data_of_the_run_is_recognised(tmp_path, opened):
-    run = make_run(tmp_path, make_dataset(("train", "test")))  # its validation split was cut with the run's seed
+    run = make_run(tmp_path, make_dataset(("train", "test")))  # train cut the validation split with the run's seed
     (tmp_path / "faces.npz").rename(tmp_path / "moved.npz")
     assert main(["--run", str(run.path), "--data", str(tmp_path / "moved.npz")]) == 0
     validation = read_json(run.metrics)["keras"]["validation"]
@@ -259,7 +259,7 @@ def test_the_classes_that_both_have_are_scored(tmp_path, capsys, opened):
 
 
 def test_a_test_set_of_two_emotions_in_another_order_is_scored(tmp_path, opened):
-    # The stand-in answers by the number of the class in the data: all right if the numbers are the model's.
+    # The stand-in answers with the class number in the data: all answers are right if the model has the same numbers.
     test = scored(tmp_path, ("happy", "joyless", "NEUTRAL"), model_classes=("happy", "contempt", "neutral"))
     assert test["num_images"] == 20 and test["missing_classes"] == ["contempt"]
     assert [row["support"] for row in test["per_class"]] == [10, 0, 10] and test["accuracy"] == 1.0
@@ -290,7 +290,7 @@ def test_predictions_are_written_image_by_image(tmp_path, opened):
     with open(tmp_path / "p.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 60 and list(rows[0]) == ["image", "split", "label", "predicted", *NAMES]
-    for row in rows:  # the number of the row as it stands in the file
+    for row in rows:  # the number of the row in the file
         place = int(row["image"]) - 1
         assert (row["split"], row["label"]) == (data.split[place], data.class_names[data.labels[place]])
         assert float(row[row["predicted"]]) == max(float(row[name]) for name in NAMES)
@@ -336,7 +336,7 @@ class TestBadInput:
         assert "holds no object under keras" in failure(capsys, "--run", run.path)
         run.metrics.write_text("{")
         assert "no JSON" in failure(capsys, "--run", run.path)
-        assert not opened  # before the work
+        assert not opened  # refused before the work
         run.metrics.unlink()
         run.train_hashes.write_bytes(b"\xff\xfe")
         assert main(["--run", str(run.path)]) == 0

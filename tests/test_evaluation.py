@@ -14,7 +14,7 @@ NAMES = ("angry", "happy", "sad")
 
 
 def make_case(num_images=400, num_classes=7, *, seed=0, sharpness=1.0):
-    """Labels drawn from random probabilities: a perfectly calibrated model at sharpness 1, too sure above it."""
+    """Labels drawn from random probabilities: perfectly calibrated at sharpness 1, overconfident above it."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, (num_images, num_classes))
     true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def test_every_metric_equals_scikit_learn(num_classes):
 
 
 def test_loss_is_that_of_model_evaluate():
-    """Of a model that is surely wrong at times too: TensorFlow takes the loss from the logits, unclipped."""
+    """Also for a model that is sometimes certain and wrong: TensorFlow computes the loss from the logits, unclipped."""
     keras = pytest.importorskip("keras")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("other backends clip")
@@ -71,7 +71,7 @@ def test_loss_is_that_of_model_evaluate():
     model.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     loss, accuracy = model.evaluate(logits, np.eye(7)[labels], verbose=0)
     probabilities = model.predict(logits, verbose=0)
-    assert np.mean(probabilities[np.arange(300), labels] < 1e-7) > 0.1  # what clipping would change
+    assert np.mean(probabilities[np.arange(300), labels] < 1e-7) > 0.1  # clipping would change these
     result = evaluation.evaluate(labels, probabilities, names(7))
     assert result["loss"] == pytest.approx(loss, rel=1e-5)
     assert result["accuracy"] == pytest.approx(accuracy)
@@ -86,7 +86,7 @@ def test_hand_worked_case():
     assert result["accuracy"] == 0.5
     assert result["top2_accuracy"] == 0.75  # the last image ties for second place; the lower index wins
     assert result["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
-    assert result["balanced_accuracy"] == 0.5  # over the two classes that the split holds
+    assert result["balanced_accuracy"] == 0.5  # over the two classes in the split
     assert result["per_class"][2]["roc_auc"] is None and result["roc_auc_macro"] is None
     assert result["loss"] == pytest.approx(-np.log([0.8, 0.3, 0.7, 0.05]).mean())
     # One image in each of four bins: |1 - 0.8|, |0 - 0.6|, |1 - 0.7|, |0 - 0.9|.
@@ -96,7 +96,7 @@ def test_hand_worked_case():
 
 
 def test_debiased_calibration_error_by_hand():
-    """Of ten images at 0.75 six are right: 0.15^2 - 0.6 x 0.4 / 9 is below 0. Forty of a hundred: far above it."""
+    """Six of ten images at 0.75 are right: 0.15^2 - 0.6 x 0.4 / 9 is below 0. Forty of a hundred: far above it."""
     probabilities = np.tile([0.75, 0.25], (10, 1))
     few = evaluation.calibration_metrics(np.array([0] * 6 + [1] * 4), probabilities)
     assert few["ece"] == pytest.approx(0.15)
@@ -208,7 +208,7 @@ class TestCalibration:
             assert half["nll_after"] < half["nll_before"]
 
     def test_check_fails_what_no_temperature_can_mend(self):
-        """Sure answers are right half the time, unsure ones always: no temperature turns that round."""
+        """Certain answers are right half the time, uncertain ones always: no temperature can reverse this."""
         labels = np.zeros(2000, np.int64)
         labels[:500] = 1
         probabilities = np.repeat([[0.95, 0.05], [0.6, 0.4]], 1000, axis=0)
@@ -256,7 +256,7 @@ class TestCalibration:
 
 class TestCompare:
     def test_mcnemar_by_hand(self):
-        """A alone right on 8 images, B alone on 2: p = 2 (C(10,0) + C(10,1) + C(10,2)) / 2^10."""
+        """Only A is right on 8 images, only B on 2: p = 2 (C(10,0) + C(10,1) + C(10,2)) / 2^10."""
         labels = np.zeros(100, np.int64)
         right_a, right_b = np.ones(100, bool), np.ones(100, bool)
         right_a[:2], right_b[2:10] = False, False

@@ -1,4 +1,4 @@
-"""`run_experiment` as Python users call it: result, several seeds, and a run that is killed at any file it writes."""
+"""`run_experiment` as Python users call it: results, several seeds, and kills at each file that a run writes."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def small_network(monkeypatch):
 
 @pytest.fixture(scope="module")
 def result(small_dataset, tmp_path_factory):
-    """A run that is over; tests do not change its files."""
+    """A finished run; tests do not change its files."""
     run = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.applications, "EfficientNetB0", small_backbone)
@@ -96,7 +96,7 @@ def test_seeds_give_mean_and_deviation_and_go_on_after_a_stop(small_network, sma
     assert [result.run.path.name for result in results] == ["seed-0", "seed-1"]
     configs = [json.loads(result.run.config.read_text()) for result in results]
     assert [config["seed"] for config in configs] == [0, 1]
-    # The second run was stopped before its end: it goes on, the first is not trained again.
+    # The second run was stopped before its end: it continues, and the first run is not trained again.
     results[1].run.metrics.unlink()
     before = results[0].run.model.stat().st_mtime_ns
     _, again = run_seeds(2, CONFIG, small_dataset, tmp_path / "runs", quantizations=())
@@ -142,15 +142,15 @@ resume_experiment(sys.argv[1], data=sys.argv[3])
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_rename_leaves_a_calibrated_model_or_none(small_network, small_dataset, tmp_path):
-    """From the end of training to the report: SIGKILL instead of each rename, then go on."""
+    """From the end of training to the report: send SIGKILL in place of each rename, then resume."""
     save_npz(small_dataset, tmp_path / "stripes.npz")
     dataset = load_dataset(tmp_path / "stripes.npz")
     whole = run_experiment(CONFIG, dataset, tmp_path / "whole", quantizations=())
     images = small_dataset.take("test").images
     expected = open_model(whole.run.model).predict(images)
     temperature = whole.metrics["temperature"]
-    assert temperature != 1.0  # an uncalibrated model would answer otherwise
-    trained = tmp_path / "trained"  # as training leaves it: what came later is not there yet
+    assert temperature != 1.0  # an uncalibrated model would answer differently
+    trained = tmp_path / "trained"  # the run right after training, without later files
     shutil.copytree(whole.run.path, trained)
     kept = {"config.json", "data.json", "history.csv"}
     for path in RunDirectory(trained).files():

@@ -1,4 +1,4 @@
-"""`explain`: the map lies on what the score depends on, and the picture and the refusals are as promised."""
+"""`explain`: the map marks what the score depends on; the picture and the refusals are as documented."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.light
 
 
 def looks_at(rows: slice, columns: slice):
-    """A model whose first class is the likelier, the brighter this region is."""
+    """A model with a higher score for the first class if this region is brighter."""
 
     def predict(images):
         score = images[:, rows, columns].mean(axis=(1, 2)) / 255
@@ -36,7 +36,7 @@ def test_the_map_lies_on_what_the_model_looks_at(rows, columns):
     assert values[inside].mean() > 5 * abs(values[~inside]).mean()
     assert inside[np.unravel_index(values.argmax(), values.shape)]
     against = occlusion_map(looks_at(rows, columns), crop, label=1)
-    np.testing.assert_allclose(against, -values, atol=1e-6)  # two classes: one's fall is the other's rise
+    np.testing.assert_allclose(against, -values, atol=1e-6)  # with two classes, one score falls as the other rises
 
 
 def test_the_score_falls_faster_along_the_map_than_along_others():
@@ -83,8 +83,8 @@ def test_the_command_writes_a_picture(tmp_path, capsys, monkeypatch):
     with Image.open("face-explained.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert picture.size == (776, 424)
-    assert np.ptp(pixels[:384, :384], axis=2).max() == 0  # left the grey crop
-    assert (pixels[:384, 392:, 0] - pixels[:384, 392:, 2]).max() > 100  # right some orange
+    assert np.ptp(pixels[:384, :384], axis=2).max() == 0  # the grey crop on the left
+    assert (pixels[:384, 392:, 0] - pixels[:384, 392:, 2]).max() > 100  # some orange on the right
     assert main(["face.png", "--model", model, "--emotion", "sad", "--output", "sad.png"]) == 0
     assert capsys.readouterr().out.startswith("sad ")
 

@@ -1,4 +1,4 @@
-"""The explore command: what it prints, what it writes, and that synthetic data says so."""
+"""The explore command: what it prints and writes, and its note for synthetic data."""
 
 import json
 
@@ -17,7 +17,7 @@ FIGURES = ("class_balance", "mean_faces", "contact_sheet")
 
 @pytest.fixture
 def npz(tmp_path):
-    """Nine faces of three classes; the test image also stands in train; one class has no test image."""
+    """Nine faces of three classes; the test image is also in train; one class has no test image."""
     images = np.random.default_rng(0).integers(0, 256, (9, 48, 48), dtype=np.uint8)
     images[8] = images[0]
     dataset = Dataset(

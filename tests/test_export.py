@@ -23,7 +23,7 @@ from fer_tf.model.network import build_model, dtype_policy
 
 CLASSES = ["happy", "sad", "neutral"]
 METADATA = {"format": 1, "class_names": CLASSES, "license": "for tests only", "temperature": 1.5}
-EXACT = ("float32", "float16", "weight_int8", "dynamic")  # their error on a random network is bounded; int8's is not
+EXACT = ("float32", "float16", "weight_int8", "dynamic")  # these have a bounded error on a random network, int8 has not
 
 
 def faces(count: int, seed: int = 0) -> np.ndarray:
@@ -31,7 +31,7 @@ def faces(count: int, seed: int = 0) -> np.ndarray:
 
 
 def lively_model(*, shift: bool = False, policy: str = "float32", **settings) -> keras.Model:
-    """A random network whose scores differ from face to face, as those of an untrained one do not."""
+    """A random network whose scores differ from face to face, unlike those of an untrained network."""
     keras.utils.set_random_seed(0)
     with dtype_policy(policy):
         model = build_model(len(CLASSES), image_size=48, batch_norm_momentum=0.5, **settings)
@@ -42,7 +42,7 @@ def lively_model(*, shift: bool = False, policy: str = "float32", **settings) ->
         mean, variance, *rest = normalization.get_weights()
         normalization.set_weights([mean + np.float32([0.5, 0.45, 0.4]), variance * [0.05, 0.06, 0.07], *rest])
         normalization.finalize_state()
-    for seed in range(6):  # moves the BatchNorm statistics to what the layers really give
+    for seed in range(6):  # moves the BatchNorm statistics to the layers' real values
         model(preprocess(faces(16, seed), 48), training=True)
     logits = model.get_layer("logits")
     logits.set_weights([value * 4 for value in logits.get_weights()])
@@ -114,7 +114,7 @@ def test_operators_are_builtin_and_form_one_partition(files, mode):
 def test_float32_agrees_with_keras(model, files):
     images = faces(40, seed=3)
     expected = keras_probabilities(model, images)
-    assert np.ptp(expected, axis=0).max() > 0.2  # or agreement would prove nothing
+    assert np.ptp(expected, axis=0).max() > 0.2  # otherwise agreement would prove nothing
     np.testing.assert_allclose(tflite_probabilities(files["float32"], images), expected, atol=1e-4)
 
 
@@ -128,7 +128,7 @@ def test_every_grey_value_reaches_the_network_as_it_is(model, files):
 def test_quantizations_stay_near_keras(model, files, mode, tolerance):
     images = faces(40, seed=3)
     difference = np.abs(tflite_probabilities(files[mode], images) - keras_probabilities(model, images))
-    assert 0 < np.median(difference.max(axis=1)) < tolerance  # single faces of a random network can turn altogether
+    assert 0 < np.median(difference.max(axis=1)) < tolerance  # in a random network, a single face can change completely
 
 
 def test_sizes(files):
@@ -155,9 +155,9 @@ def test_folded_stem_equals_the_network(settings, channels):
     folded = export.with_preprocessing(model)
     convolutions = [layer for layer in folded.layers if isinstance(layer, keras.layers.Conv2D)]
     assert convolutions[0].kernel.shape[2] == channels
-    images = np.concatenate([faces(6), np.full((1, 48, 48), 255, np.uint8)])  # bright to the edge, where padding tells
+    images = np.concatenate([faces(6), np.full((1, 48, 48), 255, np.uint8)])  # bright at the edge, to test padding
     found = np.concatenate([folded(image[None, :, :, None].astype(np.float32)) for image in images])
-    # Folding adds in another order; how much of that reaches the end depends on the processor (2.03e-5 was seen).
+    # Folding adds in another order; the effect on the result depends on the processor (2.03e-5 was seen).
     np.testing.assert_allclose(found, keras_probabilities(model, images), rtol=0, atol=1e-4)
 
 
@@ -190,7 +190,7 @@ def test_a_mixed_precision_model_is_exported_in_float32():
     model = lively_model(policy="mixed_float16")
     data = export.to_tflite(model, "float32", metadata=METADATA)
     images = faces(20, seed=3)
-    # Keras computes in half precision here: that is the tolerance, and not the file's.
+    # Keras computes in half precision here, which needs this tolerance; the file does not.
     np.testing.assert_allclose(tflite_probabilities(data, images), keras_probabilities(model, images), atol=0.05)
 
 
@@ -213,12 +213,12 @@ def test_parts_share_the_values_that_an_image_makes(flatbuffer):
     shares = quantization._value_shares(flatbuffer)
     assert list(shares)[:2] == ["stem", "block1a"] and {"block2a", "block7a", "top", "logits"} <= set(shares)
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["block2a"] == max(shares.values())  # expands at the largest size
+    assert shares["block2a"] == max(shares.values())  # it expands at the largest size
     assert min(shares, key=lambda part: shares[part]) == "logits"
 
 
 def test_blocks_are_excluded_for_what_they_buy_until_there_is_no_room():
-    """Each part's gain is fixed here; `a` buys most for its share, `d` never fits, `b` harms."""
+    """The gains are fixed here: `a` gains most for its share, `d` never fits, `b` makes it worse."""
     gains = {"a": 0.02, "b": -0.01, "c": 0.04, "d": 0.9}
     shares = {"a": 0.1, "b": 0.1, "c": 0.4, "d": 0.6}
 
@@ -288,7 +288,7 @@ def test_buffers_are_aligned(files):
 
 
 def test_metadata_follows_the_litert_convention(files):
-    """Read by flatbuffers' own table reader, at the slots of the convention's metadata_schema.fbs."""
+    """Read with flatbuffers' own table reader, at the slots of the convention's metadata_schema.fbs."""
     model = schema.Model.GetRootAs(files["int8"], 0)
     entries = {model.Metadata(index).Name(): model.Metadata(index) for index in range(model.MetadataLength())}
     content = model.Buffers(entries[b"TFLITE_METADATA"].Buffer()).DataAsNumpy().tobytes()

@@ -1,4 +1,4 @@
-"""`export_tflite`, as a user types it: what it writes, and its one line where it cannot."""
+"""`export_tflite` as a user types it: what it writes, and its one line if it cannot."""
 
 import json
 
@@ -27,7 +27,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    """A run directory as train leaves it, of an untrained network."""
+    """A run directory as after `train`, with an untrained network."""
     return make_run(tmp_path_factory.mktemp("runs") / "run", data, build_model(7, image_size=32))
 
 
@@ -43,7 +43,7 @@ def make_run(path, data, model) -> RunDirectory:
 
 @pytest.fixture
 def run(trained):
-    """The run, without what an earlier test exported."""
+    """The run, without the files that an earlier test exported."""
     for path in trained.path.glob("model-*"):
         path.unlink()
     return trained
@@ -97,7 +97,7 @@ def test_auto_tries_all_and_writes_one(run, capsys):
 
 @pytest.fixture
 def lossy(monkeypatch):
-    """An export that lost three points, without the work."""
+    """A made-up export that lost three points."""
     scores = {"accuracy": 0.6, "keras_accuracy": 0.63, "difference": -0.03, "macro_f1": 0.5, "agreement": 0.9}
     card = {"quantization": "float32", "validation": scores, "size_bytes": 4, "latency_ms": 1.0}
     monkeypatch.setattr(release, "release", lambda *_, **__: release.Released("float32", b"data", card))

@@ -1,4 +1,4 @@
-"""The one way from a picture to a 48x48 grey crop: grey formula, filter, orientation, modes, and what is refused."""
+"""From a picture to a 48x48 grey crop: grey formula, filter, orientation, modes, and refused input."""
 
 import io
 import re
@@ -73,7 +73,7 @@ def test_other_arrays_are_refused(array):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation):
     upright = Image.fromarray(random_grey(40, 60))
-    stored_as = {  # how a camera held this way stores the upright picture: the inverse of what the reader does
+    stored_as = {  # how a camera in this position stores the upright picture: the inverse of reading it
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM,

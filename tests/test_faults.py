@@ -1,4 +1,4 @@
-"""What breaks long runs in the field, made to happen: full disks, folders that close or go away, many epochs."""
+"""Faults that break long runs in practice: full disks, folders that become read-only or vanish, many epochs."""
 
 import ctypes
 import errno
@@ -35,7 +35,7 @@ def stripes(small_dataset, tmp_path_factory) -> str:
 
 @pytest.fixture
 def largest_file():
-    """Sets the size at which the system refuses to let a file grow, in bytes; none again afterwards."""
+    """Let a test set the largest size of a file, in bytes; remove the limit afterwards."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -50,7 +50,7 @@ def _error_line(capsys) -> str:
 
 
 def _after_first_epoch(monkeypatch, happens) -> None:
-    """Has something happen as soon as the first epoch's state is in place."""
+    """Run a function as soon as the first epoch's state is in place."""
     save = TrainState.save
 
     def save_then(self, run):
@@ -90,7 +90,7 @@ def test_full_disk_keeps_the_last_epoch_and_resume_goes_on(
 ):
     run = RunDirectory(tmp_path / "run")
     with monkeypatch.context() as patch:
-        # The best weights are smaller than a state, so that the first limit lets them pass.
+        # The best weights are smaller than a state, so the first limit allows them.
         _after_first_epoch(patch, lambda: largest_file(run.state.stat().st_size - 200 if stopped == "state" else 100))
         assert train.main(["--data", stripes, "--run", str(run.path), *TINY, "--epochs", "2"]) == 2
     largest_file(resource.RLIM_INFINITY)
@@ -104,7 +104,7 @@ def test_full_disk_keeps_the_last_epoch_and_resume_goes_on(
     assert [row["epoch"] for row in TrainState.load(run).history] == [1, 2]
 
 
-# --- A folder that goes away, or can no longer be written to ---
+# --- A folder that vanishes or becomes read-only ---
 
 
 def test_folder_renamed_while_training_goes_on_under_its_new_name(
@@ -129,7 +129,7 @@ def test_folder_removed_while_training_is_one_line(stripes, tmp_path, monkeypatc
 
 
 def _without_override() -> None:
-    """In the child: even root keeps to the folders' permissions (prctl(2): PR_CAPBSET_DROP CAP_DAC_OVERRIDE)."""
+    """In the child process, make even root obey folder permissions (prctl(2): PR_CAPBSET_DROP CAP_DAC_OVERRIDE)."""
     ctypes.CDLL(None).prctl(24, 1)
 
 
@@ -173,7 +173,7 @@ def test_log_is_bounded(stripes, tmp_path, monkeypatch):
         raise InputError("enough")
 
     monkeypatch.setattr(training, "train", talk)
-    monkeypatch.setattr(shutil, "rmtree", lambda *arguments, **settings: None)  # else a run without an epoch goes
+    monkeypatch.setattr(shutil, "rmtree", lambda *arguments, **settings: None)  # keep a run without an epoch
     assert train.main(["--data", stripes, "--run", str(run.path), *TINY, "--epochs", "2"]) == 2
     logs = sorted(path.name for path in run.path.glob("log.txt*"))
     assert logs == ["log.txt", "log.txt.1"]
@@ -210,7 +210,7 @@ print("GROWTH", (sizes[-1] - sizes[len(sizes) // 3]) / 2**20)
     assert done.returncode == 0, done.stderr
     growth = float(done.stdout.split("GROWTH")[1].split()[0])
     assert growth < 20, f"{growth} MiB over 400 epochs"  # 0.05 MiB an epoch
-    # As if it had been killed after the last state but one: one epoch is trained again, to the same bits.
+    # As after a kill before the last state was written: one epoch is trained again, with the same bits.
     cut = RunDirectory(tmp_path / "cut")
     shutil.copytree(whole, cut.path)
     cut.previous_state.replace(cut.state)

@@ -1,4 +1,4 @@
-"""Every published form of FER-2013 is read to the same rows, and what is cut, mapped or bounded is what is said."""
+"""Every published form of FER-2013 gives the same rows; cuts, names and limits are as documented."""
 
 import csv
 import gzip
@@ -51,7 +51,7 @@ def write_images(folder, rows, class_names, *, names="{split}/{name}/{row}.png")
 
 
 def check_same(dataset, rows):
-    """The data set holds these rows in this order."""
+    """Check that the data set holds these rows in this order."""
     assert dataset.labels.tolist() == [label for label, _, _ in rows]
     assert dataset.split.tolist() == [split for _, split, _ in rows]
     images = np.array([pixels.split() for _, _, pixels in rows], np.uint8).reshape(-1, 48, 48)
@@ -379,7 +379,7 @@ def test_npz_by_plain_numpy(tmp_path):
 
 
 def test_csv_module_reads_our_builder():
-    """The builder above writes what other programs write: guards the tests themselves."""
+    """The builder above writes the same as other programs; this test guards the other tests."""
     assert [row["emotion"] for row in csv.DictReader(io.StringIO(FORMS["quoted.csv"]))] == [str(row[0]) for row in ROWS]
 
 

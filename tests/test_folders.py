@@ -136,7 +136,7 @@ def test_any_usual_layout_is_understood(splits, classes, around, below, class_fi
             folders = [SPLIT_NAMES[split][which], name]
             pictures[*around, *(folders[::-1] if class_first else folders), *below, "0.png"] = split, name
     if class_first and len(classes) < 2:
-        return  # one class alone looks like a folder around the splits, and could not be trained anyway
+        return  # a single class looks like a folder around the splits, and one class cannot be trained anyway
     layout = arrange(sorted(pictures))
     assert not layout.left_out and not layout.unsplit
     assert {tuple(path.split("/")): (split, name) for path, split, name in layout.rows} == pictures

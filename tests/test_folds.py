@@ -1,4 +1,4 @@
-"""Cross-fitting: folds of the training images, and teachers that have not seen what they teach."""
+"""Cross-fitting: folds of the training images, and teachers that have not seen the images that they teach."""
 
 import dataclasses
 import json
@@ -91,7 +91,7 @@ def teachers(copied, tmp_path_factory) -> list[str]:
 
 
 def test_models_that_memorise_teach_nothing_of_the_labels(copied, tmp_path):
-    """The labels are random: only a model that has seen an image, or a copy of it, can know its label."""
+    """The labels are random, so a model can know a label only if it has seen the image or a copy."""
     labels = np.random.default_rng(0).integers(0, 3, len(copied))
     labels[[3, 20, 30]] = labels[0]
     noise = np.random.default_rng(1).integers(0, 256, copied.images.shape, np.uint8)
@@ -131,11 +131,11 @@ def test_each_image_is_taught_by_the_model_that_has_not_seen_it(copied, teachers
     answers = _predict_with_teachers([teachers[place] for place in order], copied)
     np.testing.assert_array_equal(answers.argmax(axis=1) + 1, fold_numbers(copied.take("train"), 3, 5))
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
-    np.testing.assert_allclose(answers.max(axis=1), 1, atol=1e-3)  # one answer, no mean with another's
+    np.testing.assert_allclose(answers.max(axis=1), 1, atol=1e-3)  # one model's answer, not a mean of two
 
 
 def test_answers_are_means_over_the_image_and_its_mirror(copied, teachers, tmp_path):
-    """The teacher looks at the left half only; so a mirror image gets another answer."""
+    """The teacher uses only the left half, so a mirror image gets another answer."""
     images = copied.images.copy()
     images[:, :, 24:] = 0
     lit = dataclasses.replace(copied, images=images)
@@ -175,7 +175,7 @@ def test_what_is_no_whole_set_of_folds_is_refused_in_one_line(copied, teachers, 
     plain = other("plain")
     assert f"teacher {plain} has seen all training images" in line([one, two, three, plain])
     for name, config in {"seed": {"fold": "3/3", "seed": 6}, "count": {"fold": "3/4", "seed": 5}}.items():
-        assert "expected the models of one cut" in line([one, two, other(name, config=config)])
+        assert "expected models of one cut" in line([one, two, other(name, config=config)])
     assert "cannot be read" in line([other("broken", config={"fold": "1/3", "seed": None}), two, three])
     assert "expected k/K" in line([other("odd", config={"fold": "x", "seed": 5}), two, three])
     changed = dataclasses.replace(copied, images=copied.images.copy())
@@ -201,7 +201,7 @@ def test_fold_models_teach_and_a_resumed_run_is_the_same(copied, small_network, 
     student = RunDirectory(tmp_path / "student")
     taught = [*settings, "--run", str(student.path), "--teachers", str(runs[1].path), str(runs[0].model)]
     assert train.main(taught) == 0
-    scored = [len(set(own)) for own in hashes]  # of different images; copies are scored too
+    scored = [len(set(own)) for own in hashes]  # number of different images; copies are scored too
     assert sum("training images" in text and "scores" in text for text in caplog.messages) == 2
     assert sum(int(text.split()[3]) for text in caplog.messages if "scores" in text) == 48 and min(scored) > 15
     assert len(student.read_train_hashes()) == 45

@@ -84,7 +84,7 @@ def test_whole_network_shares_its_variables_and_learns_the_same(fresh_network):
         whole = np.linalg.norm([np.linalg.norm(value) for value in values[0]])
         for ours, theirs in zip(*values, strict=True):
             # A random network amplifies the last bit; a wrong formula is off by far more than a hundredth of the norm.
-            # Some gradients are zero but for rounding: those of offsets that the next normalisation takes away.
+            # Some gradients are zero apart from rounding: those of offsets that the next normalisation removes.
             assert np.linalg.norm(ours - theirs) <= 1e-2 * np.linalg.norm(theirs) + 1e-5 * whole
 
 

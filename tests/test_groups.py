@@ -18,7 +18,7 @@ NAMES = ("happy", "sad")
 
 
 def answers(accuracies, size):
-    """Labels, probabilities and groups of `size` images a group, of which exactly the given share is right."""
+    """Labels, probabilities and groups: `size` images a group, with exactly the given share of right answers."""
     labels = np.tile([0, 1], size // 2 * len(accuracies))
     groups = np.repeat([f"g{index}" for index in range(len(accuracies))], size)
     rng = np.random.default_rng(0)

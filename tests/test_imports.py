@@ -1,4 +1,4 @@
-"""Who may import whom: the rules that keep the flow readable, read from the source with `ast`."""
+"""Which module may import which: rules that keep the structure clear, checked in the source with `ast`."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fer_tf"
 GROUND = {"artifacts", "config", "errors", "install", "machine", "moved", "recipes", "task", "text"}
-# What each stage may import besides the ground floor and itself.
+# The modules that each stage may import, besides the basic ones and its own.
 STAGES = {
     "faces": set(),
     "data": {"faces"},
@@ -31,7 +31,7 @@ MEETING_PLACES = {
 
 
 def _imports(path: Path, top_level_only: bool = False) -> set[str]:
-    """Dotted names that a module imports; those under `if TYPE_CHECKING` left out."""
+    """Dotted names that a module imports, without the imports under `if TYPE_CHECKING`."""
     tree = ast.parse(path.read_text())
     hidden = {
         inner
@@ -164,5 +164,5 @@ def test_nothing_is_pickled_evaluated_or_given_to_a_shell():
         calls = {node.func for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not {call.id for call in calls if isinstance(call, ast.Name)} & {"eval", "exec"}, path
         assert not _imports(path) & {"pickle", "dill", "marshal"}, path
-        # joblib.load would unpickle; opening.py takes its processes alone.
+        # joblib.load would unpickle; opening.py uses only its processes.
         assert "joblib" not in _imports(path) or (path.name == "opening.py" and "joblib.load" not in text), path

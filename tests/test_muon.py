@@ -14,7 +14,7 @@ def _optimizer(**settings) -> keras.optimizers.Optimizer:
 
 
 def _step(optimizer: keras.optimizers.Optimizer, value: np.ndarray, *gradients: np.ndarray) -> np.ndarray:
-    """What the steps add to a variable."""
+    """Return the change of a variable by the steps."""
     variable = keras.Variable(value)
     optimizer.build([variable])
     for gradient in gradients:
@@ -24,7 +24,7 @@ def _step(optimizer: keras.optimizers.Optimizer, value: np.ndarray, *gradients: 
 
 @pytest.mark.parametrize("shape", [(1, 1, 24, 96), (1, 1, 96, 24)])
 def test_a_pointwise_kernel_moves_by_nearly_equal_singular_values(shape):
-    """Whatever the gradient's scale and spectrum, every direction of it gets about the same step."""
+    """Whatever the gradient's scale and spectrum, each of its directions gets about the same step."""
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.normal(size=(size, 24)))[0] for size in shape[2:])
     gradient = ((left * np.geomspace(1, 0.05, 24)) @ right.T).reshape(shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Spellings of classes and splits: each name is judged for itself, and numbers are never guessed."""
+"""Spellings of classes and splits: each name is read by itself, and the meaning of numbers is never guessed."""
 
 import unicodedata
 
@@ -20,7 +20,7 @@ from fer_tf.task import EMOTIONS, SPLITS
         ("Disgusted", "disgust"),
         ("Surprised", "surprise"),
         ("CONTEMPT", "contempt"),
-        ("ｈａｐｐｙ", None),  # NFC keeps wide letters apart; a name that only looks alike is not guessed
+        ("ｈａｐｐｙ", None),  # NFC keeps wide letters distinct; a name that only looks similar is not guessed
         ("happy2", None),
         ("", None),
         ("3", None),

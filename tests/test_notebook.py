@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, as a reader runs it."""
+"""The notebook runs from the first cell to the last, as a reader runs it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""ONNX files: what ONNX Runtime gives is what Keras gives, and what is no such file is refused in one line."""
+"""ONNX files: ONNX Runtime gives the same results as Keras, and other files are refused in one line."""
 
 import json
 
@@ -25,7 +25,7 @@ def tiny_onnx(
     metadata=True,
     operator="Softmax",
 ) -> onnx.ModelProto:
-    """One dense layer over the pixels, by ONNX's own helpers."""
+    """One dense layer over the pixels, made with ONNX's own helpers."""
     weights = np.zeros((side * side, num_outputs), np.float32)
     if weights.shape == (2304, 7):
         weights = dense_weights().T

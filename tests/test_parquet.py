@@ -30,7 +30,7 @@ def png(seed, size=(48, 48)):
 
 
 def hub_table(labels, names=EMOTIONS, seed=0, pictures=None, paths=None, **columns):
-    """A table as `push_to_hub` writes it: a struct of bytes and path, a ClassLabel."""
+    """A table like those of `push_to_hub`: a struct of bytes and path, and a ClassLabel."""
     pictures = [png([seed, row]) for row in range(len(labels))] if pictures is None else pictures
     paths = [f"{row}.png" for row in range(len(labels))] if paths is None else paths
     image = [{"bytes": data, "path": path} for data, path in zip(pictures, paths, strict=True)]
@@ -355,7 +355,7 @@ def test_prepare_reads_it(tmp_path, capsys):
 
 
 def test_one_value_in_many_rows_is_not_unpacked_for_all_of_them(tmp_path):
-    """A dictionary holds a picture of 20 MB once and names it 10,000 times: 200 GB if all were unpacked."""
+    """A dictionary stores a picture of 20 MB once and uses it 10,000 times: unpacking all would take 200 GB."""
     from fer_tf.data.reading.parquet import ParquetPiece
 
     big = pa.DictionaryArray.from_arrays(pa.array([0] * 10_000, pa.int32()), pa.array([bytes(20 << 20)]))
@@ -379,7 +379,7 @@ def test_a_page_beyond_all_measure_is_refused(tmp_path, monkeypatch):
 
 
 class FakeDataset:
-    """What is used of a `datasets.Dataset`, so that the suite needs no such package."""
+    """The parts of a `datasets.Dataset` that we use, so that the suite does not need the package."""
 
     def __init__(self, table, split=None):
         self.table, self.split = table, split

@@ -33,7 +33,7 @@ def write_face(path: Path, seed: int = 0, size: tuple[int, int] = (48, 48)) -> P
 
 
 def write_table(path: Path, rows, header=("path", "label"), faces=True, **options) -> Path:
-    """Write a csv of rows, and for each a face of its own where its path leads."""
+    """Write a csv of rows, and for each row a different face at its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n", **options).writerows([header, *rows] if header else rows)
@@ -113,13 +113,13 @@ def test_paths_of_other_systems(tmp_path, log):
     write_face(tmp_path / "img/back\\slash.png", 2)
     rows = [("img\\happy\\1.png", "happy"), (f"img\\{unicodedata.normalize('NFC', decomposed)}", "sad")]
     write_face(tmp_path / "img/happy/1.png")
-    rows.append(("img/back\\slash.png", "sad"))  # a name of this system's own
+    rows.append(("img/back\\slash.png", "sad"))  # a valid name on this system
     dataset = load_dataset(write_table(tmp_path / "a.csv", rows, faces=False), training=False)
     assert dataset.files.tolist() == ["img/happy/1.png", f"img/{decomposed}", "img/back\\slash.png"]
 
 
 def test_paths_may_be_absolute_or_lead_out_of_the_folder(tmp_path):
-    """People keep tables apart from the pictures: the table is the user's own, as a path on the command line is."""
+    """People keep tables apart from the pictures, and trust their table like a path on the command line."""
     rows = [("../img/1.png", "happy"), (str(tmp_path / "img/2.png"), "sad"), ("3.png", "sad")]
     dataset = load_dataset(write_table(tmp_path / "tables/a.csv", rows), training=False)
     assert len(dataset) == 3 and dataset.files.tolist() == [path for path, _ in rows]

@@ -1,4 +1,4 @@
-"""Corrupted photographs: the face gets what its crop would get, and a face that is not found is a wrong answer."""
+"""Corrupted photographs: a face is corrupted like its crop would be, and a face not found is a wrong answer."""
 
 import csv
 import importlib.util
@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "corrupt_photographs.
 
 
 def photograph(sides=(110, 60)):
-    """RGB, 400x500 pixels, and the squares that its faces fill."""
+    """A photograph, RGB, 400x500 pixels, and the squares that its faces fill."""
     picture, boxes = np.full((400, 500, 3), 128, np.uint8), []
     for place, side in enumerate(sides):
         face = Image.fromarray(draw_faces(np.array([3]), 1)[0]).resize((side, side), Image.Resampling.BICUBIC)
@@ -33,14 +33,14 @@ def photograph(sides=(110, 60)):
 def test_a_large_face_gets_what_its_crop_gets(kind):
     crop = draw_faces(np.array([3]), 4)
     large = np.kron(crop[0], np.ones((4, 4), np.uint8))
-    of_mean = kind in ("low contrast", "eyes covered", "mouth covered")  # then that of the window is to be the crop's
+    of_mean = kind in ("low contrast", "eyes covered", "mouth covered")  # these use the mean, so keep the crop's mean
     around = {"mode": "constant", "constant_values": round(crop.mean())} if of_mean else {"mode": "edge"}
     window = np.pad(large, 96, **around)[None, :, :, None].repeat(3, axis=3)
     for strength in (2, 4):
         here = corrupt(window, kind, strength, seed=3, face_side=192)[0, 96:-96, 96:-96]
         assert here.shape == (192, 192, 3) and np.all(here[:, :, :1] == here)
         small = np.asarray(Image.fromarray(here[:, :, 0]).resize((48, 48), Image.Resampling.BOX), float)
-        if kind == "noise":  # drawn for other pixels: as strong, but not the same
+        if kind == "noise":  # the noise has the same strength, but other values
             there = corrupt(crop, kind, strength, seed=3)
             assert np.std(small - crop[0]) == pytest.approx(np.std(there.astype(float) - crop), rel=0.15)
         else:
@@ -71,7 +71,7 @@ def test_a_face_that_is_not_found_counts_as_a_wrong_answer():
     for kind, row in result["kinds"].items():
         assert row["accuracies"] == pytest.approx(row["found"]), kind
         assert max(row["found"]) <= 2 / 3 + 1e-9
-    # The detector follows a face that is moved, and loses one in strong noise.
+    # The detector finds a moved face, and loses a face in strong noise.
     assert min(result["kinds"]["shift"]["found"]) == pytest.approx(2 / 3)
     assert result["kinds"]["noise"]["found"][-1] < 2 / 3
     assert "Faces found, in %: 66.7 % without corruption" in format_found(result)

@@ -1,4 +1,4 @@
-"""Pictures by their contents, large photographs, several frames, what is left out of a folder, and annotated copies."""
+"""Pictures known by their contents, large photographs, several frames, files left out, and annotated copies."""
 
 import functools
 import io
@@ -63,7 +63,7 @@ def test_heic_and_avif_are_told_apart_by_all_brands():
     assert kind_of(heic(noise())[:256]) == "HEIF"
     assert kind_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf") == "HEIF"
     assert kind_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf") == "AVIF"
-    assert kind_of(b"\0\0\0\x14ftypmif1\0\0\0\0mif1\0\0\0\x1cavif") == "HEIF"  # the last is behind the box
+    assert kind_of(b"\0\0\0\x14ftypmif1\0\0\0\0mif1\0\0\0\x1cavif") == "HEIF"  # the last brand is after the box
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_pages_of_other_modes(tmp_path):
 
 
 def test_a_preview_of_a_cameras_raw_file_is_no_photograph():
-    """DNG, NEF and others are TIFF files whose first picture is a thumbnail."""
+    """In DNG, NEF and other raw files, which are TIFF files, the first picture is a thumbnail."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     for tag, value in ((0x00FE, 1), (0xC612, b"\1\4\0\0")):
@@ -258,7 +258,7 @@ def test_a_broken_tiff_is_one_line_and_libtiff_says_nothing(capfd, caplog):
 
 
 def test_a_motion_photo_is_opened_whatever_the_video_holds():
-    """A JPEG with a video behind it, whose bytes look like many scans."""
+    """The bytes of the video after the JPEG look like many scans."""
     jpeg = encoded(noise(), "JPEG", progressive=True)
     video = b"MotionPhoto_Data\0\0\0\x18ftypmp42" + b"\xff\xda\0\x08" * 1000
     np.testing.assert_array_equal(decode_image(jpeg + video, "x"), decode_image(jpeg, "x"))
@@ -346,7 +346,7 @@ def test_boxes_are_in_pixels_of_the_whole_picture(tmp_path, monkeypatch, orienta
         assert overlap(face.box, [8 * side for side in drawn]) > 0.5
         np.testing.assert_allclose(face.landmarks, expected.landmarks, atol=12)  # 1.5 pixels of the detector's picture
     copy = Image.open(tmp_path / "copy.jpg")
-    assert copy.size == (5120, 3840)  # more was decoded for it than for the detector
+    assert copy.size == (5120, 3840)  # decoded larger for the copy than for the detector
     left, top, width, height = reduced[0].box
     changed = np.asarray(copy, int) - np.asarray(large.resize(copy.size), int)
     assert np.abs(changed[top + 2, left + 20 : left + width - 20]).mean() > 40  # the box is where the face is
@@ -377,7 +377,7 @@ def test_more_is_decoded_where_a_face_has_fewer_pixels_than_its_crop(tmp_path, m
         whole = faces.find_faces(open_image(tmp_path / f"{name}.jpg"), detect_side=640)
         for face, expected in zip(found, whole, strict=True):
             assert overlap(face.box, expected.box) > 0.9
-            assert np.abs(face.crop.astype(int) - expected.crop).mean() < 12  # a pixel aside at sharp drawn edges
+            assert np.abs(face.crop.astype(int) - expected.crop).mean() < 12  # one pixel off at sharp drawn edges
 
 
 def test_a_training_folder_crops_a_large_jpeg_as_predict_does(tmp_path, monkeypatch):
@@ -438,7 +438,7 @@ def test_a_photograph_of_200_megapixels_takes_at_most_1_gb(tmp_path, size):
 
 
 def _with_place(path, format):
-    """A photograph with a place in EXIF, XMP, a comment and a text."""
+    """A photograph that names a place in EXIF, XMP, a comment and a text."""
     exif = Image.Exif()
     exif[0x010F] = "Maker SECRET"
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 30.0), 3: "E", 4: (2.0, 17.0, 40.0), 29: "SECRET"})

@@ -63,7 +63,7 @@ def test_augmentation_is_drawn_anew_each_epoch_and_only_for_training():
 
 @pytest.mark.parametrize("image_size", [32, 48])
 def test_both_pipelines_give_the_network_the_same_pictures(image_size):
-    """In the compiled step or in tf.data: same order, same augmentation, same input."""
+    """The compiled step and tf.data give the same order, augmentation and input."""
     import keras
 
     images, labels = striped_faces(12)

@@ -1,4 +1,4 @@
-"""What each figure shows, read back from its axes; that it draws without a display and without pyplot's state."""
+"""The contents of each figure, read from its axes; figures need no display and no pyplot."""
 
 import subprocess
 import sys
@@ -76,7 +76,7 @@ def test_training_curves_name_phases_and_sizes():
     assert shaded == [(1.5, 3.5)]  # every other part
     rows = [{**history()[0], "phase": 1 if i == 0 else 2, "image_size": 48 + i} for i in range(60)]
     texts_there = [text.get_text() for text in plots.plot_training_curves(rows).axes[0].texts]
-    assert texts_there == [""] * 60 + ["1", "phase 2: all layers"]  # what has no room is shortened or left out
+    assert texts_there == [""] * 60 + ["1", "phase 2: all layers"]  # texts without room are shortened or left out
 
 
 def test_example_answers_stand_by_class_right_ones_first():
@@ -92,7 +92,7 @@ def test_example_answers_stand_by_class_right_ones_first():
 
 
 def test_best_epoch_is_one_at_full_size():
-    """Weights are kept at the size that the model is saved at; smaller ones come first under progressive resizing."""
+    """Only weights at the saved model's size are kept; progressive resizing starts with smaller sizes."""
     rows = [{**row, "image_size": size} for row, size in zip(history(), (64, 48, 48, 48, 64), strict=True)]
     assert "best epoch (5)" in {line.get_label() for line in plots.plot_training_curves(rows).axes[0].lines}
 
@@ -172,7 +172,7 @@ def test_same_figure_same_bytes():
 
 
 def test_no_pyplot():
-    """pyplot keeps figures alive and may want a display."""
+    """pyplot keeps figures in memory and may need a display."""
     code = "import sys, fer_tf.report.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -1,4 +1,4 @@
-"""How a folder of pictures becomes crops: decided once, recorded, used again; the same crops as `predict` makes."""
+"""The policy for a folder's crops is chosen once, recorded and used again, and gives the same crops as `predict`."""
 
 import json
 
@@ -29,7 +29,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def full_picture(label: int = 3, side: int = 200) -> Image.Image:
-    """A drawn face that fills the picture, as cropped data sets have it."""
+    """A drawn face that fills the picture, as in cropped data sets."""
     return Image.fromarray(draw_faces(np.array([label]), 1)[0]).resize((side, side), Image.Resampling.BICUBIC)
 
 
@@ -42,7 +42,7 @@ def write_folder(root, pictures):
 
 
 def photographs(root):
-    """Photographs in which a happy face is the larger of two; one of each split shows none."""
+    """Photographs with two faces, of which the larger is happy; one photograph of each split has no face."""
     pictures = {}
     for split in ("train", "validation", "test"):
         for name in ("happy", "sad"):
@@ -77,7 +77,7 @@ def test_the_largest_most_central_face_is_taken(tmp_path):
 
 
 def test_a_folder_of_photographs_gives_the_crops_that_predict_makes(tmp_path, capsys, caplog):
-    """The same box and the same probabilities for each picture, by `evaluate` and by `predict`."""
+    """`evaluate` and `predict` give the same box and the same probabilities for each picture."""
     root = photographs(tmp_path / "photos")
     model = write_tiny(tmp_path / "tiny.tflite", class_names=("happy", "sad"))
     caplog.set_level("WARNING", logger="fer_tf")
@@ -120,7 +120,7 @@ def test_what_was_decided_is_recorded_with_the_run_and_used_again(tmp_path):
     recorded = read_json(run.data)["crop"]
     assert {"faces", "factor", "detector", "num_without_face"} <= recorded.keys()
     np.testing.assert_array_equal(run_data(run, Config()).images, dataset.images)
-    # Asked for otherwise, the same pictures give other crops: the record decides, not a new sample.
+    # With another request, the same pictures give other crops: the record decides, not a new sample.
     whole = load_dataset(root, faces="whole")
     assert len(whole) == 15
     (run.data).write_text(json.dumps(describe_data(whole)))

@@ -1,4 +1,4 @@
-"""`fer-tf predict`: pictures, folders, videos and cameras to rows and annotated copies; what it says of bad input."""
+"""`fer-tf predict`: rows and annotated copies of pictures, folders, videos and cameras; messages for bad input."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ from tests.tiny_models import expected_probabilities, write_tiny
 pytestmark = pytest.mark.light
 
 cv2 = pytest.importorskip("cv2")
-video.opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
+video.opencv()  # FFmpeg reads its log level at its first use in a process, which may be in this test
 
 
 def _crop_file(path, seed=0):
@@ -40,7 +40,7 @@ def _crop_file(path, seed=0):
 
 
 def _clip(path, num_frames=12, fps=10.0):
-    """A short video: the photograph's two faces, which move 2 pixels to the right each frame."""
+    """A short video of the photograph's two faces, which move 2 pixels to the right in each frame."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (640, 480))
     frame = np.asarray(photograph())[:, :, ::-1]
     for number in range(num_frames):
@@ -258,7 +258,7 @@ def test_a_run_directory_gives_its_model(model, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("suffix", [".avi", ".mp4"])
 def test_a_video_to_rows_and_an_annotated_video(say, tmp_path, suffix):
     clip = _clip(tmp_path / "clip.avi")
-    clip = clip.rename(tmp_path / f"clip{suffix}")  # OpenCV goes by the contents
+    clip = clip.rename(tmp_path / f"clip{suffix}")  # OpenCV decides by the contents
     status, out, err = say(clip.name, "--format", "jsonl", "--annotate", "out")
     assert (status, err) == (0, ["the annotated videos have no sound"])
     rows = [json.loads(line) for line in out]
@@ -323,7 +323,7 @@ def test_a_camera_is_watched_until_interrupted(say, monkeypatch, tmp_path):
             if not self.left:
                 raise KeyboardInterrupt
             self.left -= 1
-            time.sleep(0.1)  # as a camera does: its frames come in real time
+            time.sleep(0.1)  # like a camera, whose frames come in real time
             return True
 
         def retrieve(self):
@@ -492,7 +492,7 @@ def test_arguments_out_of_range(say, tmp_path):
 
 
 def test_the_program_in_a_process_of_its_own(model, tmp_path):
-    """One row on stdout, nothing else anywhere: LiteRT's own notices are kept away."""
+    """One row on stdout and nothing else, not even LiteRT's notices."""
     _crop_file(tmp_path / "face.png")
     script = Path(predict.__file__).parents[2] / "scripts" / "predict.py"
     done = subprocess.run(

@@ -25,7 +25,7 @@ VALUES = PIXELS.split(" ")
 
 
 def refusal(capsys, source, output, *flags):
-    """Runs the command on bad input; the one line that it says."""
+    """Run the command on bad input and return its one line."""
     there_before = sorted(output.parent.iterdir())
     assert prepare.main([str(source), str(output), *flags]) == 2
     captured = capsys.readouterr()
@@ -161,7 +161,7 @@ def tar_like():
 
 
 def flipped(data):
-    """Packed bytes with the last ones, where the checksums are, changed."""
+    """Packed bytes with the last bytes, which hold the checksums, changed."""
     return data[:-8] + bytes(byte ^ 0xFF for byte in data[-8:])
 
 
@@ -209,7 +209,7 @@ def test_zip_bombs_are_stopped_at_the_bound(tmp_path, capsys, monkeypatch):
     assert "more than 3 MiB of csv" in refusal(capsys, tmp_path / "honest.zip", tmp_path / "out.npz")
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(bomb))
     assert "more than 3 MiB of csv" in refusal(capsys, tmp_path / "bomb.csv.gz", tmp_path / "out.npz")
-    # a zip that lies about the size of what it holds
+    # a zip that gives a wrong size for its member
     size = len(bomb).to_bytes(4, "little")
     (tmp_path / "liar.zip").write_bytes(packed.replace(size, (5000).to_bytes(4, "little")))
     refusal(capsys, tmp_path / "liar.zip", tmp_path / "out.npz")
@@ -314,7 +314,7 @@ def test_class_name_that_would_break_a_list(tmp_path, capsys):
 def test_two_folders_of_one_split(tmp_path, capsys):
     write_images(tmp_path / "faces", make_rows(num_classes=2), ("cat", "dog"))
     (tmp_path / "faces/val/cat").mkdir(parents=True)
-    (tmp_path / "faces/val/cat/0.png").write_bytes(b"")  # without a picture a folder is no split
+    (tmp_path / "faces/val/cat/0.png").write_bytes(b"")  # a folder needs a picture to count as a split
     line = refusal(capsys, tmp_path / "faces", tmp_path / "out.npz")
     assert "val/ and validation/ are both the validation split" in line
 

@@ -1,4 +1,4 @@
-"""The names that `import fer_tf` offers: light to import, documented by examples that run, and 0.1's names kept."""
+"""The public names of fer_tf: quick to import, documented with examples that run, and 0.1's names still work."""
 
 import doctest
 import importlib
@@ -28,14 +28,14 @@ def small_network(monkeypatch):
 
 @pytest.fixture
 def few_drawn_faces(monkeypatch):
-    """Drawing all of them anew for each example would take most of the time."""
+    """Draw fewer faces: drawing all for each example would take most of the time."""
     few = synthetic.make_synthetic(70, 21, 21)
     monkeypatch.setattr(synthetic, "make_synthetic", lambda: few)
 
 
 @pytest.fixture
 def in_folder_with_a_run(small_dataset, tmp_path, monkeypatch, small_network, few_drawn_faces):
-    """The working directory that the examples assume: the run runs/demo is over."""
+    """Change to the working directory that the examples assume, with the finished run runs/demo."""
     monkeypatch.chdir(tmp_path)
     config = fer_tf.Config(weights="none", image_size=32, epochs=1)
     save_npz(small_dataset, "stripes.npz")

@@ -1,4 +1,4 @@
-"""The check of README: how blocks are read, run, and compared with what the page shows."""
+"""The check of README: how it reads and runs blocks, and compares the output with the page."""
 
 import importlib.util
 import sys
@@ -15,7 +15,7 @@ PATH = Path(__file__).resolve().parents[1] / ".ci" / "readme.py"
 def readme():
     spec = importlib.util.spec_from_file_location("ci_readme", PATH)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["ci_readme"] = module  # dataclasses look their module up
+    sys.modules["ci_readme"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -119,7 +119,7 @@ def test_a_page_is_read_with_its_comments_and_outputs(readme):
 
 @pytest.fixture
 def runner(readme, tmp_path, monkeypatch):
-    """A real environment would take seconds to make."""
+    """A runner without a real environment, which would take seconds to make."""
     monkeypatch.setattr(readme.venv, "create", lambda *args, **kwargs: None)
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "python").symlink_to(sys.executable)

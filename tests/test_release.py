@@ -74,7 +74,7 @@ def test_thresholds_are_those_of_the_files_own_scores(released, dataset):
 
 def test_images_that_stand_in_train_too_fit_no_threshold(pets, made_up):
     made_up()
-    pets.images[:, 0, 1] = np.arange(len(pets)) // 2 % 256  # else all images of a class are equal
+    pets.images[:, 0, 1] = np.arange(len(pets)) // 2 % 256  # otherwise all images of a class are equal
     pets.images[:, 0, 2] = np.arange(len(pets)) // 512
     pets.images[1000:] = pets.images[:20]
     assert choose(pets, "float32").scorecard["prediction_sets"]["num_images"] == 980
@@ -93,7 +93,7 @@ def test_scorecard_is_of_the_file_itself(released, dataset, keras_predictor, tmp
 
 
 def test_synthetic_scores_can_be_measured_again(released, tmp_path):
-    """They need the file and the scorecard, no data set: `saved_models` is held to its scorecard this way."""
+    """They need only the file and the scorecard, no data set; this is how `saved_models` is checked."""
     path = tmp_path / "model.tflite"
     path.write_bytes(released.data)
     images, labels = release.synthetic_faces(released.scorecard["class_names"])
@@ -101,7 +101,7 @@ def test_synthetic_scores_can_be_measured_again(released, tmp_path):
     assert np.mean(found.argmax(axis=1) == labels) == pytest.approx(released.scorecard["synthetic_faces"]["accuracy"])
 
 
-# --- the choice, with files whose quality is made up -----------------------------------------------------------------
+# --- the choice, with files of made-up quality -----------------------------------------------------------------------
 
 NAMES = ("cat", "dog")
 
@@ -135,7 +135,7 @@ def pets() -> Dataset:
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Lets each quantization have the given number of wrong images and latency."""
+    """Give each quantization a number of wrong images and a latency."""
 
     def arrange(**files: tuple[int, float]) -> None:
         files = {mode: files.get(mode, (0, 9.0)) for mode in quantization.QUANTIZATIONS}

@@ -1,4 +1,4 @@
-"""The report of a small run: what stands in it, what is left out, and how a browser shows it."""
+"""The report of a small run: what it contains, what it leaves out, and how a browser shows it."""
 
 import base64
 import json
@@ -97,7 +97,7 @@ def make_run(path, *, class_names=NAMES, synthetic=False, test_split=True):
 
 
 def text_of(run):
-    """The Markdown without its escapes, which the tests of the document hold."""
+    """The Markdown without its escapes, which the document's own tests check."""
     return re.sub(r"\\([^\w\s])", r"\1", run.report_md.read_text(encoding="utf-8"))
 
 
@@ -110,7 +110,7 @@ def full_run(tmp_path_factory):
 
 @pytest.fixture
 def copied_run(full_run, tmp_path):
-    """The same run to change, without its report."""
+    """A copy of the run that a test may change, without the report."""
     run = RunDirectory(shutil.copytree(full_run.path, tmp_path / "run"))
     run.report_md.unlink()
     run.report_html.unlink()
@@ -175,7 +175,7 @@ def test_figures_are_those_of_the_files(full_run):
 
 
 def test_the_selection_split_is_never_named_alone(full_run):
-    """Every line of a figure on validation says what the split was for."""
+    """Every line with a figure on validation says that the split selected the model."""
     for line in text_of(full_run).splitlines():
         if re.search(r"\| validation\b", line):
             assert "selection split" in line, line
@@ -216,7 +216,7 @@ def test_faces_are_shown_only_if_asked_for(copied_run):
 
 
 def test_exported_files_side_by_side(copied_run):
-    """What training, `evaluate` and `export_tflite` measured on a file stands in one row."""
+    """One row shows everything that training, `evaluate` and `export_tflite` measured on a file."""
     run = copied_run
     metrics = json.loads(run.metrics.read_text())
     scores = {"accuracy": 0.5, "macro_f1": 0.4}
@@ -283,12 +283,12 @@ def test_exported_files_side_by_side(copied_run):
     del metrics["keras"]["test"], metrics["tflite"]
     write_json(run.metrics, metrics)
     write_report(run)
-    # Neither what was scored on other data nor what was not kept is one of the run's files.
+    # Files that were scored on other data or not kept are not the run's files.
     assert "Exported, it loses 2.5 points as int8 .tflite on the same images." in text_of(run)
 
 
 def test_epochs_at_a_smaller_size_do_not_compete(copied_run):
-    """Progressive resizing: only weights of the full size are kept, however well a smaller one did."""
+    """Progressive resizing: only weights at the full size are kept, however good a smaller size was."""
     run = copied_run
     history = HISTORY.replace("2,1,64,100,0.0001,0.9,0.55,0.8,0.60", "2,1,48,100,0.0001,0.9,0.55,0.8,0.90")
     write_text(run.history, history.replace("2,3,64,100,0.00005", "2,3,64,100,0.00002"))
@@ -541,7 +541,7 @@ def test_no_validation_figures_in_the_history(tmp_path):
 
 
 def test_no_epoch_of_the_final_size_yet(tmp_path):
-    """Progressive resizing that was stopped early: the text and the curves agree that no epoch can be kept."""
+    """After an early stop in progressive resizing, text and curves agree that no epoch can be kept."""
     run = RunDirectory.create(tmp_path / "run")
     write_json(run.config, {"image_size": 64})
     write_text(run.history, "\n".join(HISTORY.replace(",64,", ",48,").splitlines()[:3]) + "\n")
@@ -640,7 +640,7 @@ def test_page_in_chromium(chromium, request, name, width):
     assert chromium.value("innerWidth") == width
     assert chromium.value("document.title") == f"Training report: {run.path.name}"
     pictures = chromium.value("[...document.images].map(image => [image.naturalWidth, image.width])")
-    # On a narrow screen a picture keeps letters that can be read, and scrolls in its box.
+    # On a narrow screen, a picture's letters stay legible, and it scrolls in its box.
     assert len(pictures) == 6 and all(natural > 0 and 500 < shown <= max(width, 600) for natural, shown in pictures)
     boxes = chromium.value("[...document.querySelectorAll('.wide')].map(box => box.getBoundingClientRect().right)")
     assert max(boxes) <= width

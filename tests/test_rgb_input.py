@@ -1,4 +1,4 @@
-"""The variant with RGB input: the answers of the grey file, in LiteRT and in the real MediaPipe."""
+"""The variant with RGB input gives the same answers as the grey file, in LiteRT and in the real MediaPipe."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ print(json.dumps(rows))
 
 
 def with_rgb_input(path) -> bytes:
-    """The file with RGB input of a finished grey one."""
+    """Make the file with RGB input from a finished grey file."""
     content = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         end = min(member.header_offset for member in archive.infolist())
@@ -50,7 +50,7 @@ def with_rgb_input(path) -> bytes:
 
 
 def colours(count: int) -> np.ndarray:
-    """uint8 (count, 48, 48, 3): random colours, the extremes among them."""
+    """Random colours, including the extremes: uint8 (count, 48, 48, 3)."""
     values = np.random.default_rng(11).integers(0, 256, (count, 48, 48, 3), np.uint8)
     values[0], values[1], values[2] = 0, 255, (255, 0, 0)
     return values

@@ -19,7 +19,7 @@ from tests.tiny_models import write_tiny
 
 
 def answers(scores, right):
-    """Labels and probabilities of two classes with these top scores (above 0.5), right where told."""
+    """Labels and probabilities of two classes with these top scores (above 0.5) and these right answers."""
     top = np.array(scores, float)
     return np.where(right, 0, 1), np.stack([top, 1 - top], axis=1)
 
@@ -36,7 +36,7 @@ def test_by_hand():
 
 
 def test_images_with_equal_scores_are_answered_together():
-    """Else the order of the file would decide."""
+    """Otherwise the order in the file would change the result."""
     labels, probabilities = answers([0.8, 0.8, 0.6], [True, False, True])
     for order in ([0, 1, 2], [1, 0, 2], [2, 1, 0]):
         found = evaluation.selective_accuracy(labels[order], probabilities[order])
@@ -84,7 +84,7 @@ def test_the_figures_carry_it_and_the_plot_shows_it():
 
 
 class Slow:
-    """A model that needs a second for 256 images, by a clock of its own."""
+    """A model that needs a second for 256 images, on a fake clock."""
 
     seconds = 0.0
 

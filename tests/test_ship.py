@@ -1,4 +1,4 @@
-"""Packing a trained run: what the folder holds, what it does not, and what is refused. And the model that ships."""
+"""Packing a trained run: the contents of the folder, what it leaves out, what is refused; and the shipped model."""
 
 import hashlib
 import importlib.metadata
@@ -68,7 +68,7 @@ def test_holds_what_others_need(packed):
     for coverage, found in read_json(packed.metrics)["keras"]["test"]["prediction_sets"].items():
         assert sets_in_words(coverage, found) in card
     assert "PrivateTest" not in card and not packed.weights_licence.exists()
-    # These are other faces, with terms of their own.
+    # These are other faces, with other terms.
     assert not any(text in card for text in ("FER-2013", "Goodfellow", "does not bind"))
 
 
@@ -152,7 +152,7 @@ def test_card_says_which_answers_to_believe(packed):
 
 
 def test_card_of_fer2013_says_whose_images_and_for_what(packed, run, tmp_path, monkeypatch):
-    """Here the stripes stand for FER-2013: a run is known by a training image that it shares with the shipped model."""
+    """Striped images play FER-2013's part: a shared training image with the shipped model identifies such a run."""
     monkeypatch.setattr("fer_tf.deploy.bundle.shipped_train_hashes", lambda: set(packed.read_train_hashes()))
     assert ship.main(["--run", str(run.path), "--output", str(tmp_path / "known")]) == 0
     known = RunDirectory(tmp_path / "known")
@@ -187,7 +187,7 @@ def test_card_of_a_model_from_lite0_quotes_the_packages_licence(run, packed, tmp
     for paragraph in licence.strip().split("\n\n"):
         assert " ".join(paragraph.split()) in card.replace("\\", "").replace("&quot;", '"')
     assert "does not state who trained these weights" in card
-    assert not RunDirectory(tmp_path / "packed").weights_licence.exists()  # no term of FER-2013 binds it
+    assert not RunDirectory(tmp_path / "packed").weights_licence.exists()  # FER-2013's terms do not bind it
 
 
 def test_refuses_in_one_line_and_leaves_nothing(run, packed, tmp_path, capsys):
@@ -242,7 +242,7 @@ def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
     assert (card["size_bytes"], card["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
     said = card["synthetic_faces"]
     agreement = np.mean(answers[0].argmax(axis=1) == answers[1].argmax(axis=1))
-    # Another processor rounds otherwise: a few drawn faces between two classes may turn.
+    # Another processor rounds differently: the answers to a few drawn faces between two classes may change.
     assert abs(agreement - said["agreement"]) <= 0.02
     assert np.abs(answers[0] - answers[1]).max() <= said["max_probability_difference"] + 0.05
 
@@ -282,7 +282,7 @@ def test_training_starts_from_the_shipped_backbone_without_network():
 
 @pytest.mark.parametrize("name", ["demo", "finetune"])
 def test_recipes_without_the_backbone_say_what_to_do(name, tmp_path, monkeypatch, capsys):
-    """As in a wheel, which holds no .keras."""
+    """As in a wheel, which does not contain the .keras."""
     monkeypatch.setattr("fer_tf.artifacts._shipped", lambda pattern, folder: [])
     assert train.main(["--recipe", name, "--limit", "16", "--run", str(tmp_path / "run")]) == 2
     lines = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""The embedded faces: format, shares, determinism, what an expression moves, and how hard they are."""
+"""The embedded faces: format, shares, determinism, the effect of expressions, and difficulty."""
 
 import numpy as np
 import pytest
@@ -109,14 +109,14 @@ def test_faces_have_the_range_and_contrast_of_photographs(dataset):
     assert 100 < images.mean() < 155
     assert images.mean(axis=1).std() > 10  # brighter and darker ones
     assert 30 < images.std(axis=1).mean() < 65
-    assert images.std(axis=1).min() > 5  # none is blank
+    assert images.std(axis=1).min() > 5  # no image is blank
     assert np.mean((images == 0) | (images == 255)) < 0.1
 
 
 def test_an_open_mouth_darkens_the_mouth():
     change = faces("surprise") - faces("neutral")
     assert change[:, *MOUTH].mean() < -5
-    assert abs(change[:, :6].mean()) < 2  # the hair stays as it is
+    assert abs(change[:, :6].mean()) < 2  # the hair does not change
 
 
 def test_a_smile_changes_the_mouth_more_than_the_forehead_and_anger_the_other_way_round():
@@ -144,9 +144,9 @@ def test_raised_lids_brighten_the_eyes_and_lowered_brows_darken_them():
 
 def test_a_smile_lifts_the_corners_of_the_mouth_and_sadness_drops_them():
     change = (faces("sad") - faces("happy")).mean(axis=0)
-    assert change[31:37, 10:15].mean() > 1.5  # where a smile's corners are, sadness leaves the skin bright
+    assert change[31:37, 10:15].mean() > 1.5  # sadness leaves the skin bright at the corners of a smile
     assert change[31:37, 33:38].mean() > 1.5
-    assert change[34:38, 20:28].mean() < -8  # the middle goes the other way
+    assert change[34:38, 20:28].mean() < -8  # the middle moves the other way
 
 
 def test_a_linear_model_learns_something_and_stays_far_from_solving_it():

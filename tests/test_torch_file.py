@@ -1,4 +1,4 @@
-"""The reader of PyTorch's old weights files, on sound and hostile files that are written here opcode by opcode."""
+"""The reader of PyTorch's old weights files, with sound and hostile files written here opcode by opcode."""
 
 import pickle
 import struct

@@ -1,4 +1,4 @@
-"""The programs end to end, as a user calls them: train, evaluate, export, predict; stop and go on; bad input."""
+"""The programs end to end, as a user calls them: train, evaluate, export, predict; stop and resume; bad input."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ TINY = ["--image-size", "32", "--batch-size", "16", "--batch-norm-momentum", "0.
 SCRATCH = [*TINY, "--weights", "none"]
 
 
-# A None in sys.modules would not do: Keras takes the name's presence there for an import.
+# None in sys.modules does not work: to Keras, a name in sys.modules means that it was imported.
 NO_TENSORFLOW = """
 import sys
 class Blocked:
@@ -45,7 +45,7 @@ def stripes(small_dataset, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def run(stripes, imagenet_h5, tmp_path_factory) -> RunDirectory:
-    """One run through the command: recipe `report`'s two phases from a local weights file, shrunk."""
+    """One small run of the command: the two phases of the recipe `report`, from a local weights file."""
     path = tmp_path_factory.mktemp("runs") / "run"
     arguments = ["--data", stripes, "--run", str(path), "--weights", imagenet_h5, *TINY, "--tensorboard"]
     arguments += ["--frozen-epochs", "1", "--epochs", "2", "--quantization", "float32", "dynamic"]
@@ -277,7 +277,7 @@ def test_killed_at_five_random_moments_ends_with_the_same_bits(stripes, imagenet
     generator = random.Random(time.time_ns())
     process = _train([*arguments, "--run", str(killed.path)])
     for kill in range(5):
-        # The first strikes while it starts or compiles, the others at a random moment after a further epoch.
+        # The first kill comes during start or compilation, the others at a random moment after another epoch.
         before = len(_history(killed))
         while kill and process.poll() is None and len(_history(killed)) == before:
             time.sleep(0.02)
@@ -320,7 +320,7 @@ def test_demo_beats_both_baselines(tmp_path):
 
 @pytest.mark.slow
 def test_teacher_and_dropped_copies(run, small_dataset, tmp_path, capsys, caplog):
-    copied = small_dataset.rows(np.r_[0:96, 50:53])  # three validation images once more, as training images
+    copied = small_dataset.rows(np.r_[0:96, 50:53])  # three validation images also as training images
     copied.split[96:] = "train"
     save_npz(copied, tmp_path / "copied.npz")
     own = RunDirectory(tmp_path / "run")
@@ -330,11 +330,11 @@ def test_teacher_and_dropped_copies(run, small_dataset, tmp_path, capsys, caplog
     assert train.main(arguments) == 0
     assert "left out 3 training images that are copies" in caplog.text
     assert "scores 48 training images" in caplog.text
-    # Taught alone, the first epoch's loss is the cross-entropy with the teacher's answers, not with the labels.
+    # With the teacher's answers as the only target, the first epoch's loss is the cross-entropy with these answers.
     assert TrainState.load(own).history[0]["loss"] > 0
     caplog.clear()
     assert train.main(["--resume", str(own.path)]) == 0
-    assert "scores 48 training images" not in caplog.text  # no epoch is left that would need it
+    assert "scores 48 training images" not in caplog.text  # no remaining epoch needs it
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_balanced_weights_are_scikit_learns():
 
 
 def test_image_weights_give_keras_class_weight_loss():
-    """Weights per image stand in for fit's class_weight, which takes the arg max of soft targets."""
+    """Weights per image replace fit's class_weight, which uses the arg max of soft targets."""
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(12, 4)).astype(np.float32), np.arange(12) % 3
     weights = class_weights(labels[:10], 3, "balanced")
@@ -154,7 +154,7 @@ def test_state_survives_the_disk_and_falls_back_on_the_one_before(tmp_path, capl
     whole = run.state.read_bytes()
     run.state.write_bytes(whole[: len(whole) // 2])
     assert TrainState.load(run).epoch == 3
-    assert "trying the one before" in caplog.text
+    assert "trying the previous state" in caplog.text
     run.previous_state.write_bytes(b"")
     with pytest.raises(InputError, match="no readable training state"):
         TrainState.load(run)
@@ -165,7 +165,7 @@ def test_state_survives_the_disk_and_falls_back_on_the_one_before(tmp_path, capl
 
 @pytest.fixture(scope="module")
 def two_phases(small_dataset, imagenet_h5, tmp_path_factory):
-    """A run from a local weights file, seen after phase 1 and after phase 2."""
+    """A run from a local weights file, with its state after phase 1 and after phase 2."""
     run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "run")
     config = _tiny(weights=imagenet_h5, epochs=0, frozen_learning_rate=0.01)
     after_1, _ = train(config, run, small_dataset, pipeline)
@@ -215,13 +215,13 @@ def test_rounded_kernels_are_float16_values_of_the_best_weights(two_phases, smal
     config, run, _, exact, _ = two_phases
     rounded, _ = train(
         dataclasses.replace(config, epochs=2, round_kernels=True), run, small_dataset, pipeline
-    )  # no epoch is left: only the end of a run is done again
+    )  # no epoch is left, so only the end of the run is repeated
     changed = 0
     for before, after in zip(exact.get_weights(), rounded.get_weights(), strict=True):
         assert after.dtype == before.dtype
         if before.ndim >= 2:
             assert np.array_equal(after, after.astype(np.float16))
-            half_a_step = np.maximum(2**-11 * np.abs(before), 2**-25)  # of float16
+            half_a_step = np.maximum(2**-11 * np.abs(before), 2**-25)  # half a step of float16
             assert np.all(np.abs(after - before) <= half_a_step)
             changed += not np.array_equal(before, after)
         else:
@@ -280,7 +280,7 @@ def test_fixed_batch_norm_keeps_its_statistics_while_kernels_train(small_dataset
 
 
 def test_average_follows_short_epochs_too(small_dataset, tmp_path, small_network):
-    """Three steps an epoch: the average must leave the starting weights, and validation must see it."""
+    """With three steps an epoch, the average must still leave the starting weights, and validation must use it."""
     run = RunDirectory.create(tmp_path / "r")
     model, state = train(_tiny(epochs=2, ema_decay=0.9), run, small_dataset, pipeline)
     assert state.counters["average_steps"] == 6

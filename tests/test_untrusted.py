@@ -1,4 +1,4 @@
-"""Damaged and invented input to what opens other people's files: a good answer or one InputError, nothing else."""
+"""Damaged and invented input for the readers of other people's files: a valid result or one InputError."""
 
 import io
 import json
@@ -106,7 +106,7 @@ def small_npz(tmp_path_factory) -> bytes:
 @settings(QUICK, max_examples=60)
 @given(changes=CHANGES, cut=st.none() | st.integers(0, 1 << 20))
 def test_damaged_tflite_is_refused_or_answers_the_same(tiny_tflite, tmp_path, changes, cut):
-    """Its own SHA-256 covers the network, a checksum the metadata; dates in the archive's headers may be anything."""
+    """A SHA-256 covers the network and a checksum the metadata; only dates in the archive's headers may change."""
     good, answers = tiny_tflite
     path = tmp_path / "model.tflite"
     path.write_bytes(_changed(good, changes, cut))
@@ -128,7 +128,7 @@ def tiny_tflite(tmp_path_factory) -> tuple[bytes, np.ndarray]:
 
 
 def test_npz_text_beyond_unicode_is_refused(tmp_path):
-    """Found by fuzzing: NumPy keeps such a character, Python's str raises SystemError for it."""
+    """Found by fuzzing: NumPy keeps such a character, but Python's str raises SystemError for it."""
     path = tmp_path / "faces.npz"
     split = np.array(["train", "test"])
     split.view(np.uint32)[0] = 0x110000

@@ -23,11 +23,11 @@ from tests.drawn_pictures import FACE_BOXES, photograph
 
 cv2 = pytest.importorskip("cv2")
 av = pytest.importorskip("av")
-video.opencv()  # FFmpeg takes its log level at its first use in a process, which is a test's own
+video.opencv()  # FFmpeg reads its log level at its first use in a process, which may be in this test
 
 STEADY = [40 * number for number in range(50)]
 UNEVEN = [0, *np.cumsum(np.random.default_rng(1).choice([10, 33, 40, 100, 333], 49)).tolist()]
-KINDS = {  # suffix: codec, pixel format, does it store times in milliseconds
+KINDS = {  # suffix: codec, pixel format, True if it stores times in milliseconds
     ".mp4": ("mpeg4", "yuv420p", True),
     ".mov": ("mjpeg", "yuvj420p", True),
     ".m4v": ("mpeg4", "yuv420p", True),
@@ -43,7 +43,7 @@ KINDS = {  # suffix: codec, pixel format, does it store times in milliseconds
 
 
 def numbered(number, size=(160, 96)):
-    """A grey picture whose eight fields say its number in binary."""
+    """A grey picture whose eight fields give its number in binary."""
     pixels = np.full((size[1], size[0], 3), 100, np.uint8)
     for bit in range(8):
         pixels[32:64, 16 * bit + 18 : 16 * bit + 30] = 255 if number >> bit & 1 else 0
@@ -74,7 +74,7 @@ def compose(path, times=STEADY, frames=numbered, **options):
 
 
 def browser_recording(path, times, *, duration):
-    """A WebM as a browser's MediaRecorder writes it: no rate, and no duration where `duration` is False."""
+    """A WebM like those of a browser's MediaRecorder: no rate, and no duration if `duration` is False."""
     data = bytearray(compose(path, times).read_bytes())
     names = [b"\x23\xe3\x83", b"\x44\x89"]  # DefaultDuration and Duration
     for name in names[: 1 if duration else 2]:
@@ -213,7 +213,7 @@ def test_a_hole_in_an_avi_is_said(tmp_path):
 
 @pytest.mark.parametrize("times", [STEADY, [*range(0, 5000, 500), *range(5000, 6600, 40)]])
 def test_a_video_cut_on_a_phone_is_complete(tmp_path, times):
-    """An edit list hides the first ten of fifty frames, which may be the rare ones."""
+    """An edit list hides the first ten of fifty frames."""
     original = compose(tmp_path / "original.mp4", times)
     path = tmp_path / "clip.mp4"
     with av.open(str(original)) as source, av.open(str(path), "w", options={"use_editlist": "1"}) as file:
@@ -231,7 +231,7 @@ def test_a_video_cut_on_a_phone_is_complete(tmp_path, times):
 
 
 def _cut_samples(path):
-    """Overwrite the second half of the pictures, which lie before the index."""
+    """Overwrite the second half of the pictures, which are stored before the index."""
     data = bytearray(path.read_bytes())
     index = data.index(b"moov")
     data[index // 2 : index - 4] = bytes(index - 4 - index // 2)
@@ -259,14 +259,14 @@ def test_a_crafted_structure_does_no_harm(tmp_path, suffix):
 
 
 def _copy_of(path, model, **settings):
-    """Seconds and number of each frame of the annotated copy, and the copy."""
+    """Return seconds and number of each frame of the annotated copy, and the copy's path."""
     output = path.with_name(f"{path.stem}-copy.mp4")
     list(Recognizer(model, faces="detect").stream(video.FrameSource(path, **settings), annotated=output))
     return read(output)
 
 
 def _starts(found):
-    """When each number is shown first."""
+    """The time at which each number is first shown."""
     starts = {}
     for seconds, number in found:
         starts.setdefault(number, seconds)
@@ -413,7 +413,7 @@ def test_what_cannot_be_opened_is_one_line(say, tmp_path, name, message):
 
 
 def test_an_address_is_read_as_a_video(say, tmp_path):
-    """A server on this machine gives a file."""
+    """A server on this machine serves a video file."""
     compose(tmp_path / "clip.mp4", STEADY[:5], lambda number: np.asarray(photograph()))
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     handler.log_message = lambda *arguments: None
@@ -436,7 +436,7 @@ def _update(smoother, seconds, boxes, picture=None):
 @pytest.mark.parametrize("fps", [10, 25, 50])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_two_faces_that_cross_keep_their_numbers(fps, hidden):
-    """The left face walks to the right and the other to the left; while they overlap, one hides the other."""
+    """The left face moves to the right and the right one to the left; when they overlap, one hides the other."""
     rng = np.random.default_rng(0)
     smoother = tracking.Smoother()
     for frame in range(2 * fps):
@@ -487,7 +487,7 @@ def scene(faces, wall=0):
 
 
 def _numbers_by_place(path, model, place):
-    """Numbers of the faces of a video under the name that `place(seconds, box centre)` gives."""
+    """Group the numbers of a video's faces by `place(seconds, box centre)`."""
     found = {}
     for seconds, _, faces in Recognizer(model).stream(path):
         for face in faces:
@@ -564,7 +564,7 @@ def test_a_summary_has_a_row_a_face_and_second_and_shares_of_the_time():
 
 
 def _one_leaves(path):
-    """Twenty frames of two seconds with two faces, of which one is gone from frame 8 on."""
+    """Twenty frames in two seconds, with two faces; one is missing from frame 8 on."""
     faces = [photograph(), photograph(num_faces=1)]
     compose(path, range(0, 2000, 100), lambda number: np.asarray(faces[number >= 8]))
     return path

@@ -1,4 +1,4 @@
-"""FER+: votes on the images of FER-2013 as a target of their own."""
+"""FER+: votes on the images of FER-2013 as a separate target."""
 
 import json
 import logging
@@ -45,11 +45,12 @@ def write_faces(path, labels, usages):
     return path
 
 
-# The votes of an image, its label by majority, its label and its target by distribution; None where it is left out.
+# An image's votes, label by majority, label by distribution and target by distribution; None if it is left out.
 CASES = [
     ({"happy": 10}, "happy", "happy", {"happy": 1.0}),
     ({"happy": 6, "neutral": 4}, "happy", "happy", {"happy": 0.6, "neutral": 0.4}),
-    ({"happy": 5, "neutral": 4, "sad": 1}, "happy", "happy", {"happy": 5 / 9, "neutral": 4 / 9}),  # one vote is none
+    # A single vote is ignored.
+    ({"happy": 5, "neutral": 4, "sad": 1}, "happy", "happy", {"happy": 5 / 9, "neutral": 4 / 9}),
     ({"contempt": 7, "neutral": 3}, "contempt", "contempt", {"contempt": 0.7, "neutral": 0.3}),
     ({"happy": 4, "neutral": 3, "sad": 3}, None, "happy", {"happy": 0.4, "neutral": 0.3, "sad": 0.3}),
     ({"happy": 5, "neutral": 5}, None, None, None),
@@ -201,7 +202,7 @@ def test_drawn_faces_have_no_votes(tmp_path):
         load_dataset(labels=votes)
 
 
-# --- A target of its own ---
+# --- A separate target ---
 
 
 def _many(tmp_path):

@@ -1,4 +1,4 @@
-"""A .tflite that keeps fer_tf's contract without any training: one dense layer over the pixels, by LiteRT's schema."""
+"""An untrained .tflite that keeps fer_tf's contract: one dense layer over the pixels, made with LiteRT's schema."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _IMAGE = (1, 48, 48, 1)
 
 
 def dense_weights(num_classes: int = 7) -> np.ndarray:
-    """float32 (classes, 2304): what the tiny model multiplies the pixels with."""
+    """The tiny model's factors for the pixels: float32 (classes, 2304)."""
     return np.random.default_rng(7).normal(0, 0.0005, (num_classes, 48 * 48)).astype(np.float32)
 
 
 def expected_probabilities(images: np.ndarray, num_classes: int = 7) -> np.ndarray:
-    """The tiny model's answers, by NumPy."""
+    """The tiny model's answers, computed with NumPy."""
     logits = images.reshape(len(images), -1).astype(np.float64) @ dense_weights(num_classes).T
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)
@@ -29,7 +29,7 @@ def expected_probabilities(images: np.ndarray, num_classes: int = 7) -> np.ndarr
 def write_tiny(
     path: Path, *, class_names: tuple[str, ...] = EMOTIONS, input_shape: tuple[int, ...] = _IMAGE, **changes
 ) -> Path:
-    """Writes the model with its labels and metadata.
+    """Write the model with its labels and metadata.
 
     Args:
         path: to write.
