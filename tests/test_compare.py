@@ -107,7 +107,7 @@ def test_what_makes_figures_not_comparable_is_said(tmp_path, finished):
     text = format_table(read_runs([finished, other]))
     assert table_row(text, "data") == ["fer2013.csv", "mine.npz"]
     assert table_row(text, "machine") == ["A, 2 cores", "B, 8 cores"]
-    assert "different data: their figures are not of the same images" in text
+    assert "different data: their figures are not about the same images" in text
 
 
 def test_a_run_without_an_epoch_and_one_of_an_older_version(tmp_path, finished):
@@ -194,5 +194,5 @@ def test_bad_input_is_one_line(tmp_path, finished, unfinished, capsys):
     RunDirectory(other).data.rename(tmp_path / "moved.json")
     assert "data.json is missing" in failure(capsys, finished, other)
     write_text(RunDirectory(other).config, "{")
-    assert "no JSON" in failure(capsys, finished, other)
+    assert "not JSON" in failure(capsys, finished, other)
     assert not (tmp_path / "runs.png").exists()

@@ -210,7 +210,7 @@ def test_annotated_pictures_show_the_answer(tmp_path, crop, monkeypatch):
     [
         (("--coverage", "0.9"), "this model has no thresholds for prediction sets"),
         (("--coverage", "0.7"), "coverage 0.7: expected one of 0.8, 0.9, 0.95"),
-        (("--summary", "--min-score", "0.5"), "--summary gives means over time, no answers"),
+        (("--summary", "--min-score", "0.5"), "--summary gives means over time, not answers"),
         (("--min-score", "2"), "min_score 2: expected a number from 0 to 1"),
         (("--min-score", "nan"), "min_score nan: expected a number from 0 to 1"),
     ],

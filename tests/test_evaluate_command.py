@@ -335,7 +335,7 @@ class TestBadInput:
         run.metrics.write_text('{"keras": 5}')
         assert "holds no object under keras" in failure(capsys, "--run", run.path)
         run.metrics.write_text("{")
-        assert "no JSON" in failure(capsys, "--run", run.path)
+        assert "not JSON" in failure(capsys, "--run", run.path)
         assert not opened  # refused before the work
         run.metrics.unlink()
         run.train_hashes.write_bytes(b"\xff\xfe")

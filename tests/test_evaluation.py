@@ -397,7 +397,7 @@ GOOD = np.full((4, 3), 1 / 3)
 @pytest.mark.parametrize(
     ("labels", "probabilities", "message"),
     [
-        ([0, 1, 2, 0], GOOD * 2, "no probabilities"),
+        ([0, 1, 2, 0], GOOD * 2, "not probabilities"),
         ([0, 1, 2, 0], GOOD - [1, 0, -1], "not logits"),
         ([0, 1, 2, 0], np.where(np.eye(4, 3), np.nan, GOOD), "3 of 4 rows of probabilities hold NaN"),
         ([0, 1, 2, 0], GOOD[:, :2] * 1.5, "2 probabilities, the data has 3 classes"),

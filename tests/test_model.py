@@ -141,7 +141,7 @@ def test_imagenet_without_network_names_the_ways_on(monkeypatch, backbone):
     monkeypatch.setattr(keras.utils, "get_file", fail)
     with pytest.raises(
         InputError,
-        match=r"cannot be downloaded .* --weights imagenet-lite0 .* --weights FILE.h5, or train from scratch by --rec",
+        match=r"cannot be downloaded .* --weights imagenet-lite0 .* FILE.h5, or train from scratch with --rec",
     ):
         weights_module.load_backbone_weights(backbone, "imagenet")
 

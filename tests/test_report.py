@@ -583,7 +583,7 @@ def test_command_without_faces(copied_run):
     [
         (lambda run: shutil.rmtree(run.path), "no run at"),
         (lambda run: run.config.unlink(), "no run at"),
-        (lambda run: run.metrics.write_text("{"), "no JSON"),
+        (lambda run: run.metrics.write_text("{"), "not JSON"),
         (lambda run: run.metrics.write_text('{"keras": {"test": {"accuracy": 1}}}'), "do not fit together"),
         (lambda run: run.metrics.write_text('{"keras": 5}'), "do not fit together"),
         (lambda run: run.audit.write_text('{"splits": {}}'), "do not fit together"),

@@ -227,7 +227,7 @@ def test_imagenet_that_cannot_be_had_names_the_ways_on(stripes, tmp_path, monkey
 
     monkeypatch.setattr(keras.utils, "get_file", fail)
     line = _refused(["--data", stripes, "--run", str(tmp_path / "run")], capsys)
-    assert "--weights FILE.h5, or train from scratch by --recipe scratch" in line
+    assert "--weights FILE.h5, or train from scratch with --recipe scratch" in line
     assert not (tmp_path / "run").exists()
 
 
