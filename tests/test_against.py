@@ -112,6 +112,13 @@ def test_command_times_both_and_pairs_their_scores(theirs, ours, data, tmp_path,
     assert str(tmp_path) not in output.read_text()
 
 
+def test_data_needs_no_training_images(theirs, ours, tmp_path, capsys):
+    split = np.array(["test"] * 60)
+    save_npz(Dataset(LABELS, split, EMOTIONS, images=IMAGES), tmp_path / "test.npz")
+    assert main(_argv(theirs, ours, "--data", tmp_path / "test.npz", "--split", "test")) == 0
+    assert "test, 60 images" in capsys.readouterr().out
+
+
 def test_without_data_there_are_times_alone(theirs, ours, capsys):
     assert main(_argv(theirs, ours)) == 0
     text = capsys.readouterr().out

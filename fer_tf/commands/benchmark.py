@@ -114,7 +114,7 @@ def _against(args: argparse.Namespace, plan: Plan) -> dict[str, Any]:
         from fer_tf.data.loading import load_dataset
         from fer_tf.scoring import as_test_set
 
-        part = as_test_set(load_dataset(args.data)).take(args.split).decoded()
+        part = as_test_set(load_dataset(args.data, training=False)).take(args.split).decoded()
     figures = {**plan.describe(), "left_out": {}}
     figures["settings"] |= {"against_range": args.against_range, "against_classes": args.against_classes}
     print(head(figures), flush=True)
