@@ -257,7 +257,7 @@ def config_from_dict(values: Mapping[str, Any], base: Config | None = None) -> C
     """Return a Config from a JSON object.
 
     Args:
-        values: settings by name. A setting of version 0.1 is ignored if its value changed nothing there.
+        values: settings by name. A setting that only version 0.1 had is ignored if its value changed nothing.
         base: gives the settings that `values` does not name; the defaults if None.
 
     Raises:

@@ -312,7 +312,7 @@ def load_data(
     """
     if path is None:
         if reading.get("labels") or reading.get("labels_as"):
-            raise InputError("--labels goes with --data: name the file whose rows the votes are on")
+            raise InputError("--labels needs --data: name the file of the rows that the votes are on")
         if run is None:
             raise InputError("no data named: give --data PATH, or --run DIR for the data that the run was trained on")
         return run_data(run, run_config(run)), True

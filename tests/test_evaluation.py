@@ -231,15 +231,15 @@ class TestCalibration:
             "  negative log-likelihood  1.0000 -> 1.1000\n"
             "Not passed: the likelihood is worse (negative log-likelihood over both halves 1.0000 before, 1.0250 "
             "after).\n"
-            "What it means: on images like these a score can be read as a share: of those with a score near 0.7 about "
-            "70 % are right (off by 2.0 points on average in the worse half, which chance explains); the temperature "
-            "does not make the scores better.\n"
+            "What it means: on images like these, a score can be read as a share: about 70 % of the images with a "
+            "score near 0.7 are right (off by 2.0 points on average in the worse half, which chance explains); the "
+            "temperature does not make the scores better.\n"
         )
 
     def test_a_check_that_passed_says_what_a_score_means(self):
         labels, probabilities = make_case(3000, sharpness=2)
         text = evaluation.format_calibration(evaluation.calibration_check(labels, probabilities))
-        assert "What it means: on images like these a score can be read as a share: of those with a score near" in text
+        assert "What it means: on images like these, a score can be read as a share: about 70 % of the images" in text
 
     def test_verdict_names_the_half_that_failed(self):
         labels, probabilities = make_case(3000, sharpness=2)
@@ -251,7 +251,7 @@ class TestCalibration:
             "Not passed: the calibration error of half 2 lies above its band."
         )
         text = evaluation.format_calibration({"halves": [check["halves"][0], half], "passed": False})
-        assert "a score is no exact share of right answers: off by 50.0 points on average in the worse half" in text
+        assert "a score is not an exact share of right answers. It is off by 50.0 points on average in" in text
 
 
 class TestCompare:

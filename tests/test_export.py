@@ -157,7 +157,7 @@ def test_folded_stem_equals_the_network(settings, channels):
     assert convolutions[0].kernel.shape[2] == channels
     images = np.concatenate([faces(6), np.full((1, 48, 48), 255, np.uint8)])  # bright at the edge, to test padding
     found = np.concatenate([folded(image[None, :, :, None].astype(np.float32)) for image in images])
-    # Folding adds in another order; the effect on the result depends on the processor (2.03e-5 was seen).
+    # Folding adds the terms in another order; the effect on the result depends on the processor (2.03e-5 was seen).
     np.testing.assert_allclose(found, keras_probabilities(model, images), rtol=0, atol=1e-4)
 
 

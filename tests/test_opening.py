@@ -1,4 +1,4 @@
-"""Opening pictures in several processes gives what one process gives, and says so when a process is lost."""
+"""Opening pictures in several processes gives the same results as in one, and reports a lost process."""
 
 import dataclasses
 import io
@@ -41,7 +41,7 @@ def in_processes(monkeypatch):
 
 def test_processes_give_what_one_process_gives(in_processes, monkeypatch):
     several = list(opening.open_pictures(_files(), NUM_FILES, WHOLE))
-    monkeypatch.setattr(opening, "_in_processes", None)  # it was used above, and must not be below
+    monkeypatch.setattr(opening, "_in_processes", None)  # used above, but must not be used below
     monkeypatch.setattr(opening, "_num_processes", lambda: 1)
     alone = list(opening.open_pictures(_files(), NUM_FILES, WHOLE))
     assert [row for row, _ in several] == [row for row, _ in alone] == list(range(NUM_FILES))

@@ -387,8 +387,8 @@ def test_calibration_verdict_says_what_failed(copied_run):
     write_report(run)
     text = text_of(run)
     assert (
-        "Not passed: the calibration error of half 2 lies above its band. What it means: even on images like these a "
-        "score is no exact share of right answers: off by 3.0 points on average in the worse half"
+        "Not passed: the calibration error of half 2 lies above its band. What it means: even on images like these, a "
+        "score is not an exact share of right answers. It is off by 3.0 points on average in the worse half"
     ) in text
     assert "| 0.0050 | 0.0100 to 0.0200 | below |" in text and "| 0.0300 | 0.0100 to 0.0200 | above |" in text
 

@@ -307,7 +307,7 @@ def _history(run: RunDirectory) -> list[str]:
 
 @pytest.mark.slow
 def test_demo_beats_both_baselines(tmp_path):
-    """The first command of the README: its network against the majority class and a linear model on pixels."""
+    """The first command of the README trains a network that beats the majority class and a linear model on pixels."""
     run = RunDirectory(tmp_path / "run")
     assert _train(["--run", str(run.path), "--quantization"]).wait() == 0
     metrics = json.loads(run.metrics.read_text())

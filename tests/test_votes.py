@@ -273,7 +273,7 @@ def test_a_model_that_learned_other_labels_is_told_of(tmp_path, caplog):
     assert "another target" not in caplog.text
     scoring.load_data(str(faces), None, {"class_names": EMOTIONS}, labels=votes)
     assert "learned the labels of its data but is scored on the majority of the votes" in caplog.text
-    with pytest.raises(InputError, match="--labels goes with --data"):
+    with pytest.raises(InputError, match="--labels needs --data"):
         scoring.load_data(None, None, metadata, labels=votes)
 
 

@@ -39,8 +39,8 @@ _RESEARCH_ONLY = (
 )
 _OWN_MODELS = (
     "This binds every weight file in this folder, .keras and .tflite alike, and every model that is trained further "
-    "from them, as the recipes demo and finetune do. It does not bind a model of your own that is trained on images of "
-    "your own from --weights imagenet-lite0 or --weights none."
+    "from them, as the recipes demo and finetune do. It does not bind your own model if you train it on your "
+    "own images from --weights imagenet-lite0 or --weights none."
 )
 _FROM_LITE0 = (
     f"The backbone started from ImageNet weights of EfficientNet-Lite0, from the pip package {LITE0_PACKAGE}. The "

@@ -318,7 +318,7 @@ def calibration_images(dataset: Dataset, count: int, *, seed: int = 0) -> np.nda
     """
     if not dataset.has("train"):
         raise InputError(
-            f"no calibration images: {dataset.source} has no training images; name data with a train split with --data"
+            f"no calibration images: {dataset.source} has no training images; use --data to name data that has"
         )
     train = dataset.take("train").decoded()
     assert train.images is not None

@@ -182,7 +182,7 @@ def calibration_verdict(check: Mapping[str, Any]) -> str:
 
 
 def calibration_meaning(check: Mapping[str, Any]) -> str:
-    """Say in one sentence what the check means for the reader of a score.
+    """Say what the check means for the reader of a score.
 
     Args:
         check: as returned by `calibration_check`.
@@ -190,12 +190,12 @@ def calibration_meaning(check: Mapping[str, Any]) -> str:
     error = f"{100 * max(half['ece_after'] for half in check['halves']):.1f} points"
     if not all(half["inside_band"] for half in check["halves"]):
         return (
-            "What it means: even on images like these a score is no exact share of right answers: off by "
+            "What it means: even on images like these, a score is not an exact share of right answers. It is off by "
             f"{error} on average in the worse half, more than chance explains."
         )
     return (
-        "What it means: on images like these a score can be read as a share: of those with a score near 0.7 about 70 % "
-        f"are right (off by {error} on average in the worse half, which chance explains)"
+        "What it means: on images like these, a score can be read as a share: about 70 % of the images with a score "
+        f"near 0.7 are right (off by {error} on average in the worse half, which chance explains)"
         + ("." if check["passed"] else "; the temperature does not make the scores better.")
     )
 

@@ -56,8 +56,8 @@ class Detection:
     Attributes:
         box: left, top, width and height in pixels of the upright picture.
         score: how sure the detector is, in [0, 1].
-        landmarks: (x, y) in pixels of the eye on the left of the picture, the other eye, the tip of the nose, the
-            corner of the mouth on the left of the picture, and the other corner.
+        landmarks: (x, y) in pixels of five points: the eye on the left of the picture, the other eye, the tip of the
+            nose, the corner of the mouth on the left of the picture, the other corner.
     """
 
     box: Box

@@ -122,7 +122,7 @@ def _bounded(length: int, most: int) -> int:
 
 
 def _vector(values: Any) -> np.ndarray:
-    """Return a vector's numbers; NumPy has checked the length against the buffer. A missing one, 0, becomes empty."""
+    """Return a vector's numbers, empty for a missing vector (0); NumPy has checked the length against the buffer."""
     return values if isinstance(values, np.ndarray) else np.empty(0, np.int32)
 
 

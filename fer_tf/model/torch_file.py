@@ -208,7 +208,7 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 def _storage(identity: Any) -> _Storage:
     """Check a persistent id ("storage", type, key, place, size, view) and return its storage."""
     if not isinstance(identity, tuple) or len(identity) != 6:
-        raise ValueError("a storage is described by something else than six values")
+        raise ValueError("a storage is not described by six values")
     word, kind, key, _, size, view = identity
     if word != "storage" or not isinstance(kind, _Name) or kind not in _DTYPES or not isinstance(key, str):
         raise ValueError("a storage is of another kind")

@@ -25,7 +25,7 @@ WIDTH = 7.5  # inches; at this DPI, a page's width on a screen
 DPI = 140
 MAX_PANELS = 8
 _PHASES = {"1": "head alone", "2": "all layers"}
-_LETTERS_ACROSS = 95  # letters of 8 points that fit side by side across the axes
+_LETTERS_ACROSS = 95  # letters of 8 points that fit across the axes
 _EXAMPLES = 4  # right answers of each class, and as many wrong answers
 SPLIT_COLOURS = {"train": BLUE, "validation": ORANGE, "test": GREEN}
 

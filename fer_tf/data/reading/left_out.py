@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 NUM_NAMED = 10  # files or rows that a message names
 _NUM_SHOWN = 3  # files or rows that a log line shows for each reason
-_NUM_STRAY = 4  # so many rows with the same unknown split or label may be mistakes
+_NUM_STRAY = 4  # up to this many rows with the same unknown split or label may be mistakes
 _TOLD_SHARE = 0.01  # warn if a larger part is left out
 
 
@@ -59,7 +59,7 @@ def broken_text(
         name: name of the data set in messages.
         total: number of files or rows, broken ones included.
         unit: "file" or another word for one of them.
-        one: how the message names a single broken one; by `name` and its own name if empty.
+        one: words for a single broken file or row; if empty, `name` and the file's own name.
         can_skip: True to propose --skip-broken, because enough is left without them.
         common: a common reason, as from `unknown_name`; leaving out so many would not help.
     """

@@ -1,4 +1,4 @@
-"""Opens and crops the pictures of a data set: here, or in several processes where that saves time."""
+"""Opens and crops the pictures of a data set, in this process or in several if that saves time."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from fer_tf.faces.pictures import decode_picture
 from fer_tf.faces.policy import CropPolicy
 from fer_tf.text import shown_path
 
-_BATCH = 64  # files that a process is given at once
-_NUM_TRIED = 256  # files that are opened here first, to see how long one takes
-_WORTH_SECONDS = 2.0  # of work that is left; starting the processes takes about one
-_MOST_PROCESSES = 8  # each takes about 100 MB
+_BATCH = 64  # files that a process gets at a time
+_NUM_TRIED = 256  # files to open in this process first, to measure the time for one
+_WORTH_SECONDS = 2.0  # start processes, which takes about one second, only if more work is left
+_MOST_PROCESSES = 8  # each needs about 100 MB
 
 File = tuple[int, str, bytes]  # row, name of the picture, contents
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What became of a picture.
+    """The result of opening a picture.
 
     Attributes:
-        kind: its size and colour, such as `640x480 colour`; empty if it is broken.
+        kind: size and colour, such as `640x480 colour`; empty for a broken picture.
         is_first_of_several: True for the first frame of an animation.
         crop: uint8 (48, 48); None if the picture is broken or no face was found.
-        broken: why it cannot be read, without its name; empty if it can be.
+        broken: why the picture cannot be read, without its name; empty for a sound picture.
     """
 
     kind: str = ""
@@ -40,11 +40,11 @@ class Opened:
 
 
 def open_pictures(files: Iterable[File], num_files: int, policy: CropPolicy) -> Iterator[tuple[int, Opened]]:
-    """Open and crop pictures, in their order.
+    """Open and crop pictures, in the same order.
 
     Args:
-        files: read one after another, at most a few batches ahead of what is returned.
-        num_files: about how many there are.
+        files: the files, which are read one after another, at most a few batches ahead of the results.
+        num_files: approximate number of files.
         policy: how a picture becomes a crop.
 
     Raises:
@@ -75,7 +75,7 @@ def _in_processes(files: Iterator[File], policy: CropPolicy, processes: int) -> 
             yield from batch
     except TerminatedWorkerError as error:
         raise InputError(
-            f"one of {processes} processes that open pictures was ended by the system, probably for want of memory; "
+            f"one of {processes} processes that open pictures was ended by the system, probably for lack of memory; "
             "free some memory, or set the environment variable LOKY_MAX_CPU_COUNT to 1"
         ) from error
 
