@@ -94,7 +94,7 @@ class MatchedClasses:
     missing: list[str]
 
     def text(self) -> str:
-        """Describe the classes left out or missing in sentences; empty if model and data have the same classes."""
+        """Describe the classes that are left out or missing; empty if model and data have the same classes."""
         texts = []
         if self.left_out:
             counts = ", ".join(f"{quantity(count, 'image')} of {name}" for name, count in self.left_out.items())

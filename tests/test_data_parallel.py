@@ -15,7 +15,7 @@ from fer_tf.data.reading.npz import save_npz
 from fer_tf.training.checkpoint import TrainState
 
 ROOT = Path(__file__).resolve().parents[1]
-# 45 training images in batches of 16: an epoch ends with 13 images, which cannot be halved, and so does validation.
+# 45 training images in batches of 16: an epoch and validation end with 13 images, which cannot be halved.
 RUNS = """
 import sys
 import keras

@@ -289,7 +289,7 @@ def _padded(image: np.ndarray, margin: int) -> np.ndarray:
 
 
 def _step(way: int) -> tuple[int, int]:
-    """Rows and columns of a step in one of eight directions."""
+    """Return rows and columns of one step in one of eight directions."""
     return round(np.sin(way * np.pi / 4)), round(np.cos(way * np.pi / 4))
 
 

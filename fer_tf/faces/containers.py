@@ -1,4 +1,4 @@
-"""Reads what OpenCV does not report from the structure of a video file: does it count frames, does it hide some?"""
+"""Reads facts that OpenCV does not report: whether a video file stores its number of frames, and hides some."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def scaled(box: Box, size: tuple[int, int], new_size: tuple[int, int]) -> Box:
     """Return the same box in a picture of another size.
 
     Args:
-        box: in the pixels of a picture of `size`.
+        box: a box in a picture of `size`, pixels.
         size: width and height.
         new_size: width and height of the enlarged or reduced picture.
     """

@@ -124,7 +124,7 @@ def _cost(track: _Track, box: Box, seconds: float) -> float:
     elapsed, moved = seconds - track.seconds, _centre(box) - _centre(track.box)
     drift = track.velocity * min(elapsed, _COAST_SECONDS)
     mean_side = (side + new_side) / 2
-    # A hidden face may also have stopped. The penalty keeps a stopped face from taking a passing face's place.
+    # A hidden face may also have stopped. The penalty keeps it from swapping numbers with a face that passes.
     stopped = float(np.hypot(*moved)) / mean_side + _STOPPED_PENALTY
     distance = min(float(np.hypot(*(moved - drift))) / mean_side, stopped)
     if ratio > _SAME_FACE_RATIO or distance > _SAME_FACE_DISTANCE + _DISTANCE_A_SECOND * elapsed:

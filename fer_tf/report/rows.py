@@ -8,7 +8,7 @@ A row of JSON is an object with these keys:
     face      whole number from 1: the largest face first; in a video a face keeps its number
     box       [left, top, width, height] in pixels of the upright picture
     score     number in [0, 1]: how sure the detector is; null if the whole picture is the face
-    landmarks five [x, y] in pixels: both eyes, nose, both corners of the mouth; [] if the whole picture is it
+    landmarks five [x, y] in pixels: both eyes, nose, both corners of the mouth; [] if score is null
     emotions  [{"emotion": text, "score": number in [0, 1]}, ...], the most likely first
 
 With `--coverage` or `--min-score`, the object also has these keys, and a csv has the column `answer`:

@@ -11,8 +11,8 @@ from keras import ops
 class Muon(keras.optimizers.Muon):
     """Keras's Muon, extended from matrices to pointwise kernels.
 
-    Nine tenths of EfficientNet's weights are in 1x1 convolutions (1, 1, in, out), which are matrices in another shape.
-    Depthwise kernels, the stem, scales, offsets and the classifier's kernel get AdamW, as Muon's authors advise.
+    Nine tenths of EfficientNet's weights are in 1x1 convolutions (1, 1, in, out), which are matrices with two extra
+    axes. Depthwise kernels, the stem, scales, offsets and the classifier's kernel get AdamW, as Muon's authors advise.
     """
 
     def _should_use_adamw(self, variable: Any) -> bool:

@@ -22,7 +22,7 @@ _TOLD_SHARE = 0.01  # warn if a larger part is left out
 
 
 def say_left_out(left_out: Mapping[str, Sequence[str]], num_read: int, name: str, unit: str = "file") -> None:
-    """Log how many files or rows were left out for which reason; above 1 % it is a warning.
+    """Log how many files or rows were left out for each reason; warn if they are more than 1 %.
 
     Args:
         left_out: reason -> names of the files or rows that were left out.
