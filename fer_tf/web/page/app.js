@@ -6,7 +6,7 @@ import { View, element } from "./view.js";
 /** @typedef {import("./recognizer.js").Face} Face */
 /** @typedef {import("./resample.js").Pixels} Pixels */
 
-const MAX_SIDE = 2048; // pixels to which a larger photograph is reduced
+const MAX_SIDE = 2048; // pixels; larger photographs are reduced to this side
 
 /**
  * @template {HTMLElement} T
@@ -40,7 +40,7 @@ function settings() {
 }
 
 /**
- * The RGB pixels of a picture; what is transparent becomes white.
+ * The RGB pixels of a picture; transparent parts become white.
  * @param {CanvasImageSource} picture
  * @param {OffscreenCanvas} canvas
  * @returns {Pixels}
@@ -147,7 +147,7 @@ function useCamera(recognizer) {
       try {
         button.disabled = true;
         say("Starting the camera ...");
-        await watching; // a loop that was stopped must not see the next start
+        await watching; // wait for the stopped loop, which must not see the next start
         await recognizer.openFrames();
         await start(video);
         isOn = true;
@@ -167,7 +167,7 @@ function useCamera(recognizer) {
   });
 }
 
-/** Waits until the service worker sees our requests: what comes before would not be kept. */
+/** Waits until the service worker sees our requests, because earlier ones would not be kept. */
 async function keepFiles() {
   const { serviceWorker } = navigator;
   if (!serviceWorker) return;

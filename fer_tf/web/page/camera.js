@@ -4,9 +4,9 @@
 
 const SMOOTHING_SECONDS = 0.5; // time constant, as in Python (fer_tf/faces/tracking.py)
 const FORGET_SECONDS = 1;
-const SAME_FACE_DISTANCE = 0.6; // of the centres, in sides of the face
+const SAME_FACE_DISTANCE = 0.6; // most distance of the centres, in sides of the face
 
-/** Follows faces by their places, and averages the scores of each with exponentially falling weights. */
+/** Follows faces by their places, and averages each face's scores with exponentially falling weights. */
 export class Smoother {
   constructor() {
     /** @type {{face: Face, scores: Map<string, number>, seconds: number}[]} */

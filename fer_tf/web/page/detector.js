@@ -1,11 +1,11 @@
-// Finds faces with BlazeFace: its anchors, its boxes, and the tiles in which small faces are looked for.
+// Finds faces with BlazeFace: anchors, boxes, and the tiles for small faces.
 import { cut, resize, round } from "./resample.js";
 
 /** @typedef {import("./resample.js").Pixels} Pixels */
 /** @typedef {{x: number, y: number, width: number, height: number, score: number}} Found */
 
-const OVERLAP = 0.3; // intersection over union from which two boxes show one face
-const EDGE = 0.02; // a box that comes this close to the edge of a tile, in its sides, is cut off: another tile has it
+const OVERLAP = 0.3; // from this intersection over union on, two boxes show one face
+const EDGE = 0.02; // share of a tile's side; a box this close to the tile's edge is cut off, and another tile has it
 const TILE_PARTS = [2, 4]; // tiles are squares of a half and a quarter of the longer side, overlapping by a half
 const SMALLEST_TILE = 160; // pixels
 
@@ -120,7 +120,7 @@ function tiles(width, height, part) {
 }
 
 /**
- * Replaces boxes that overlap by their mean, weighted by the scores.
+ * Replaces overlapping boxes with their mean, weighted by the scores.
  * @param {Found[]} found
  */
 function eachOnce(found) {

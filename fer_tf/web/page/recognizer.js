@@ -1,4 +1,4 @@
-// Opens the networks in LiteRT.js, and goes from a picture to faces with ranked scores.
+// Opens the networks in LiteRT.js, finds the faces of a picture and ranks their emotions.
 import { CROP_SIDE, cropArea, cut, toGrey48 } from "./resample.js";
 import { Detector } from "./detector.js";
 
@@ -16,8 +16,8 @@ import { Detector } from "./detector.js";
  * @property {boolean} synthetic
  */
 
-// Side of the square that is cut, in mean sides of BlazeFace's box. Over 318 faces of composed photographs that YuNet
-// finds too, YuNet's square is 1.18 of it (quartiles 1.12 and 1.27). Right with the shipped .tflite: 1.07: 67.0 %,
+// Side of the crop, in mean sides of BlazeFace's box. For 318 faces of composed photographs that YuNet also finds,
+// YuNet's square is 1.18 mean sides (quartiles 1.12 and 1.27). Right with the shipped .tflite: 1.07: 67.0 %,
 // 1.18: 67.9, 1.30: 68.6, 1.42: 67.9. Moving the square up by the median shift, 0.04 sides, gains nothing.
 export const CROP_FACTOR = 1.2;
 // Of the 795 faces of 240 composed photographs: 0.6 finds 68.2 % and invents 37, 0.65 62.0 % and 8, 0.7 52.1 % and 3.

@@ -7,7 +7,7 @@ export const CROP_SIDE = 48;
 const PRECISION_BITS = 22; // of Pillow's 8-bit resampling: 32 - 8 - 2
 
 /**
- * Rounds as Python's round(): halves go to the even number.
+ * Rounds like Python's round(): halves go to the even number.
  * @param {number} value
  */
 export function round(value) {

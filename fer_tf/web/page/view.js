@@ -4,7 +4,7 @@ import { answer } from "./recognizer.js";
 /** @typedef {import("./recognizer.js").Face} Face */
 /** @typedef {{threshold: number | undefined, minScore: number}} Settings */
 
-const INKS = ["#ffb000", "#64b5ff", "#ff7bbd", "#6ee06e", "#ff8a50"]; // of boxes, with a dark rim: seen on any picture
+const INKS = ["#ffb000", "#64b5ff", "#ff7bbd", "#6ee06e", "#ff8a50"]; // colours of boxes, visible on any picture with a dark rim
 
 /** @param {number} score */
 const percent = (score) => `${(100 * score).toFixed(0)} %`;
