@@ -99,7 +99,7 @@ class EmotionClassifier:
             if crops and not one and images.dtype == np.uint8:
                 return images.reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
             images = [images] if one else images
-        elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # such as a PIL image
+        elif isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):  # one path or PIL image
             images = [images]
         found = []
         for image in images:  # no comprehension: before Python 3.12 it is a stack frame, and the warning counts these
