@@ -78,7 +78,9 @@ def read_figures(page: Path) -> tuple[list[Figure], list[str]]:
         elif table and line.startswith("|"):
             cells = [(cell[0], cell.start()) for cell in re.finditer(r"(?<=\|)[^|]*(?=\|)", line)]
             labels = [_slug(cell) for cell, _ in cells]
-            columns = columns or [_unlike(labels[:place], label) for place, label in enumerate(labels)]
+            if not columns:
+                columns = [_unlike(labels[:place], label) for place, label in enumerate(labels)]
+                continue
             rows.append(_unlike(rows, labels[0]))
             for column, (cell, start) in list(zip(columns, cells, strict=True))[1:]:
                 if value := re.match(rf"[\s*+]*({_NUMBER})(?![\w-])", cell):
@@ -148,9 +150,13 @@ def run_json(*words: object) -> dict:
         return json.loads((Path(folder) / "figures.json").read_text())
 
 
-def score(model: object, data: str, split: str, *more: object) -> dict:
+RUN = ("--run", SHIPPED)
+RUN_FILE = (*RUN, "--quantization", "dynamic")
+
+
+def score(model: tuple[object, ...], data: str, split: str, *more: object) -> dict:
     """Return the figures of `evaluate` on one split."""
-    return run_json("evaluate", "--model", model, "--data", data, "--split", split, *more)["splits"][split]
+    return run_json("evaluate", *model, "--data", data, "--split", split, *more)["splits"][split]
 
 
 def _size(given: argparse.Namespace) -> dict[str, float]:
@@ -163,7 +169,7 @@ def _size(given: argparse.Namespace) -> dict[str, float]:
 
 
 def _shipped(given: argparse.Namespace) -> dict[str, float]:
-    part = score(SHIPPED / "model.keras", given.data, "validation", "--tta")
+    part = score(RUN, given.data, "validation", "--tta")
     rows = {
         "publictest-which-chose-the-epoch": part,
         "of-these-not-also-in-training": part["without_twin"],
@@ -182,8 +188,8 @@ def _shipped(given: argparse.Namespace) -> dict[str, float]:
 
 
 def _shipped_file(given: argparse.Namespace) -> dict[str, float]:
-    part = score(FILE, given.data, "validation")
-    selective = part["without_twin"].get("selective", part["selective"])
+    part = score(RUN_FILE, given.data, "validation")
+    selective = part["without_twin"]["selective"]
     return {
         f"{OURS}/fer-2013-publictest": 100 * part["accuracy"],
         "results.files/dynamic-which-ships/accuracy": 100 * part["accuracy"],
@@ -197,7 +203,7 @@ def _shipped_file(given: argparse.Namespace) -> dict[str, float]:
 
 def _on_other_data(row: str, column: str, option: str, split: str) -> Callable[[argparse.Namespace], dict[str, float]]:
     def measure(given: argparse.Namespace) -> dict[str, float]:
-        part = score(FILE, getattr(given, option), split)
+        part = score(RUN_FILE, getattr(given, option), split)
         recall = {entry["name"]: entry["recall"] for entry in part["per_class"]}
         return {
             f"{OURS}/{column}": 100 * part["accuracy"],
@@ -225,7 +231,7 @@ def _peer(given: argparse.Namespace) -> dict[str, float]:
 
 
 def _corruptions(given: argparse.Namespace) -> dict[str, float]:
-    found = score(FILE, given.data, "validation", "--corruptions")["corruptions"]
+    found = score(RUN_FILE, given.data, "validation", "--corruptions")["corruptions"]
     means = {_slug(kind): values["mean"] for kind, values in found["kinds"].items()} | {
         "mean-95-interval": found["mean"]
     }
@@ -271,7 +277,7 @@ def _files(given: argparse.Namespace) -> dict[str, float]:
             file = Path(folder) / f"{quantization}.tflite"
             words = ("--run", SHIPPED, "--quantization", quantization, "--data", given.data, "--output", file)
             run("export_tflite", *words)
-            found = score(file, given.data, "validation", "--against", SHIPPED / "model.keras")
+            found = score(("--model", file), given.data, "validation", "--against", SHIPPED / "model.keras")
             values[f"results.files/{_slug(row)}/accuracy"] = 100 * found["accuracy"]
             values[f"results.files/{_slug(row)}/mb"] = file.stat().st_size / 1e6
     return values

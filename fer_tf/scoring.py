@@ -19,7 +19,7 @@ from fer_tf.artifacts import RunDirectory, read_json
 from fer_tf.data.dataset import SPLIT_DTYPE, Dataset
 from fer_tf.data.loading import load_dataset
 from fer_tf.data.names import find_class
-from fer_tf.data.recorded import run_config, run_data
+from fer_tf.data.recorded import is_run_data, run_config, run_data
 from fer_tf.errors import InputError
 from fer_tf.inference.predictor import Predictor
 from fer_tf.install import install_hint
@@ -318,6 +318,8 @@ def load_data(
         return run_data(run, run_config(run)), True
     data = load_dataset(path, **reading, training=False)
     if run and data.sha256 == read_json(run.data).get("sha256"):
+        if is_run_data(run, data):
+            return data, True
         return run_data(run, run_config(run), path, same=True), True
     if data.sha256 == metadata.get("data", {}).get("sha256") and not data.has("validation"):
         # Recreate the training split so that training images are not scored.

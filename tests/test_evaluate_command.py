@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from fer_tf import evaluation, inference
+from fer_tf import evaluation, inference, scoring
 from fer_tf.artifacts import METADATA_NAME, RunDirectory, read_json, write_json
 from fer_tf.commands.evaluate import main
 from fer_tf.config import Config
@@ -174,6 +174,16 @@ def test_moved_data_of_the_run_is_recognised(tmp_path, opened):
     assert main(["--run", str(run.path), "--data", str(tmp_path / "moved.npz")]) == 0
     validation = read_json(run.metrics)["keras"]["validation"]
     assert validation["num_images"] == 3 and validation["num_with_twin"] == 0
+
+
+def test_the_runs_own_data_is_read_once(tmp_path, opened, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    run = make_run(tmp_path)
+    monkeypatch.setattr(scoring, "run_data", None)
+    caplog.clear()
+    assert main(["--run", str(run.path), "--data", str(tmp_path / "faces.npz")]) == 0
+    said = [message for message in caplog.messages if message.startswith("faces.npz")]
+    assert said and len(said) == len(set(said))
 
 
 def test_a_lone_model_gets_the_cut_of_its_training(tmp_path, opened):
