@@ -209,3 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"to rank its emotions: fer-tf predict {shlex.quote(name)}"
         parser.exit(2, f"fer-tf: error: no command {name}: {hint}\n")
     return importlib.import_module(f"fer_tf.commands.{name}").main(argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

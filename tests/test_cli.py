@@ -42,6 +42,12 @@ def test_help_is_light_and_the_script_is_the_same_program(name):
     assert script.stdout == installed.stdout
 
 
+@pytest.mark.parametrize("module", ["fer_tf", "fer_tf.cli"])
+def test_both_modules_run_the_commands(module):
+    done = subprocess.run([sys.executable, "-m", module, "trian"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (2, "fer-tf: error: no command trian: did you mean train?\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
