@@ -1,8 +1,8 @@
 """Recompute the figures of README and docs, and compare them with what the pages state.
 
-`python .ci/figures.py --data FER2013.csv` runs the commands behind the figures: id, stated, measured, seconds.
-In a page, `<!-- fig: ID -->` stands behind a figure and `<!-- table: NAME -->` above a table, whose cells have the ids
-`NAME/row/column`. Percentages and scores may differ by half a point; times, rates and memory are printed only.
+`python .ci/figures.py --data FER2013.csv` runs the commands behind the figures: id, stated, measured, seconds. In a
+page, `<!-- fig: ID -->` follows a figure, and `<!-- table: NAME -->` comes before a table, whose cells have the ids
+`NAME/row/column`. Percentages and scores may differ by half a point; times, rates and memory are only printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "saved_models" / "fer2013-efficientnet-b0"
 FILE = SHIPPED / "model-dynamic.tflite"
-POINTS = 0.5  # by which a percentage may differ; a score by a hundredth of it
+POINTS = 0.5  # largest difference of a percentage; a score may differ by a hundredth of this
 OURS = "readme.results/fer-tf-0.1-which-ships-today"
 PEER_CLASSES = "angry,disgust,fear,happy,sad,surprise,neutral"
 CLASSES = tuple(PEER_CLASSES.split(","))
@@ -36,7 +36,7 @@ _TABLE = re.compile(r"\s*<!-- table: ([\w.-]+) -->\s*")
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A number in a page: its id, and where it stands."""
+    """A number in a page, with its id and place."""
 
     id: str
     page: Path
@@ -56,7 +56,7 @@ def pages() -> list[Path]:
 
 
 def prose(page: Path) -> list[str]:
-    """Return a page's lines, those of code blocks empty."""
+    """Return a page's lines, with empty lines in place of code blocks."""
     lines, is_code = [], False
     for line in page.read_text().splitlines():
         is_fence = line.startswith("```")
@@ -104,7 +104,7 @@ def read_figures(page: Path) -> tuple[list[Figure], list[str]]:
 
 
 def _unlike(earlier: list[str], name: str) -> str:
-    """Number a name that was there already."""
+    """Add a number to a name that is already used."""
     return name if name not in earlier else f"{name}-{earlier.count(name) + 1}"
 
 
@@ -378,7 +378,7 @@ RECIPES = (
     ),
 )
 
-# Ids that no command of the project gives, and why.
+# Ids that no command of the project gives, with the reason.
 STATED_ONLY = {
     "results.others/": "figures of other authors",
     "readme.results/deepface/": "figure of other authors",
@@ -409,7 +409,7 @@ SETTINGS = ("80 %", "90 %", "95 %", "12 %")
 
 
 def known(id: str) -> bool:
-    """Tell whether a recipe gives an id, or a reason says why none does."""
+    """Return True if a recipe gives an id, or a reason says why no recipe does."""
     names = [*STATED_ONLY, *(name for recipe in RECIPES for name in recipe.gives)]
     return id.startswith(tuple(names))
 
@@ -489,7 +489,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write(figure: Figure, text: str) -> None:
-    """Replace a figure in its page; later figures of the line may move, so each is found anew by its id."""
+    """Replace a figure in its page; find it by its id, because earlier changes may have moved it."""
     now = next(other for other in read_figures(figure.page)[0] if other.id == figure.id)
     lines = figure.page.read_text().splitlines(keepends=True)
     lines[now.line] = lines[now.line][: now.start] + text + lines[now.line][now.end :]

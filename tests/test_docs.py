@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.light
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_WORDS = 7  # of a sentence that may stand twice
+MOST_WORDS = 7  # words of a sentence that may occur twice
 
 
 def sentences(text):

@@ -40,7 +40,7 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
 
 
 def is_run_data(run: RunDirectory, dataset: Dataset) -> bool:
-    """Tell whether a data set is what a run was trained on: the same pictures, crops, classes and splits."""
+    """Return True if a run was trained on this data set: the same pictures, crops, classes and splits."""
     description = read_json(run.data)
     found = {**public_description(dataset), "crop": dataset.crop}
     return all(value == description.get(key) for key, value in found.items() if key != "source")
