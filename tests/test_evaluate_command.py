@@ -16,7 +16,7 @@ from fer_tf.data.audit import image_hashes
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.loading import load_dataset
 from fer_tf.data.reading.npz import save_npz
-from fer_tf.data.recorded import describe_data
+from fer_tf.data.recorded import describe_data, is_run_data
 from tests.tiny_models import write_tiny
 
 NAMES = ("happy", "sad", "neutral")
@@ -184,6 +184,22 @@ def test_the_runs_own_data_is_read_once(tmp_path, opened, monkeypatch, caplog):
     assert main(["--run", str(run.path), "--data", str(tmp_path / "faces.npz")]) == 0
     said = [message for message in caplog.messages if message.startswith("faces.npz")]
     assert said and len(said) == len(set(said))
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    [
+        {"label_source": {"file": "votes.csv", "sha256": "0", "as": "majority"}},
+        {"subjects": "S(\\d+)"},
+        {"crop": {"faces": "whole"}},
+    ],
+)
+def test_the_same_file_read_in_another_way_is_not_the_runs_data(tmp_path, recorded):
+    run = make_run(tmp_path)
+    data = load_dataset(tmp_path / "faces.npz", training=False)
+    assert is_run_data(run, data)
+    write_json(run.data, {**read_json(run.data), **recorded})
+    assert not is_run_data(run, data)
 
 
 def test_a_lone_model_gets_the_cut_of_its_training(tmp_path, opened):

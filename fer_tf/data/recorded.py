@@ -40,10 +40,10 @@ def public_description(dataset: Dataset) -> dict[str, Any]:
 
 
 def is_run_data(run: RunDirectory, dataset: Dataset) -> bool:
-    """Return True if a run was trained on this data set: the same pictures, crops, classes and splits."""
-    description = read_json(run.data)
-    found = {**public_description(dataset), "crop": dataset.crop}
-    return all(value == description.get(key) for key, value in found.items() if key != "source")
+    """Return True if a run was trained on this data set: the same pictures, crops, labels and splits."""
+    description, found = read_json(run.data), describe_data(dataset)
+    same = ("sha256", "class_names", "counts", "crop", "label_source", "subjects")
+    return all(found.get(key) == description.get(key) for key in same)
 
 
 def run_data(run: RunDirectory, config: Config, path: str | None = None, *, same: bool = False) -> Dataset:
