@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 # another order, and importing it would import the converter's modules.
 _QUANTIZATIONS = ("float32", "float16", "weight_int8", "dynamic", "int8_mixed", "int8")
 _TABLE_TOP = 3
-_FILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".mp4", ".avi", ".mov", ".mkv", ".webm")
 _PROGRESS_SECONDS = 2.0
 _NUM_NAMED = 5  # files without a face that the last message lists
 _log = logging.getLogger(__name__)
@@ -202,8 +201,11 @@ def _find_model(directory: str) -> Path:
 
 
 def _make_folder(folder: str) -> None:
+    from fer_tf.faces.kinds import PICTURE_SUFFIXES
+    from fer_tf.faces.video import VIDEO_SUFFIXES
+
     path = Path(folder)
-    if path.suffix.lower() in _FILE_SUFFIXES and not path.is_dir():
+    if path.suffix.lower() in (*PICTURE_SUFFIXES, *VIDEO_SUFFIXES) and not path.is_dir():
         raise InputError(
             f"--annotate {folder}: expected a folder, in which each copy is named after its picture, such as "
             f"photo-faces{path.suffix}; give --annotate {path.with_suffix('')}"
