@@ -19,13 +19,13 @@ from PIL import Image
 
 from fer_tf.artifacts import atomic_path, cached_crops
 from fer_tf.data.reading.left_out import NUM_NAMED
-from fer_tf.data.reading.opening import File, open_pictures
+from fer_tf.data.reading.opening import File, open_pictures, reason
 from fer_tf.errors import InputError
 from fer_tf.faces.detection import DETECT_SIDE
 from fer_tf.faces.pictures import MAX_IMAGE_BYTES, decode_picture, say_first_frames
 from fer_tf.faces.policy import NUM_SAMPLED, CropPolicy, decide
 from fer_tf.task import IMAGE_SIZE
-from fer_tf.text import shown, shown_path
+from fer_tf.text import shown
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _files(names: Sequence[str], read: ReadPicture, broken: dict[int, str]) -> I
         try:
             data = read(row)
         except (InputError, OSError) as error:
-            broken[row] = _reason(error, name)
+            broken[row] = reason(error, name)
         else:
             yield row, data
 
@@ -186,10 +186,3 @@ def _kept(cache: Path, num_pictures: int, unreadable: dict[int, str], policy: Cr
             broken = {int(row): reason for row, reason in broken.items()} | unreadable
             return Crops(arrays["images"], arrays["found"], originals, broken, policy, sha256)
     return None
-
-
-def _reason(error: InputError | OSError, name: str) -> str:
-    """Say what is wrong with a file, without its name."""
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror or error}); make it readable, or remove it"
-    return str(error).removeprefix(f"{shown_path(name)}: ")

@@ -89,10 +89,17 @@ def _opened(file: File, policy: CropPolicy) -> tuple[int, Opened]:
     try:
         picture = decode_picture(data, shown_path(name), min_side=policy.detect_side)
     except InputError as error:
-        return row, Opened(broken=str(error).removeprefix(f"{shown_path(name)}: "))
+        return row, Opened(broken=reason(error, name))
     width, height = picture.size
     kind = f"{width}x{height} {'grey' if picture.image.mode == 'L' else 'colour'}"
     return row, Opened(kind, picture.is_first_of_several, policy.crop(picture))
+
+
+def reason(error: InputError | OSError, name: str) -> str:
+    """Say what is wrong with a file, without its name."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error}); make it readable, or remove it"
+    return str(error).removeprefix(f"{shown_path(name)}: ")
 
 
 def _num_processes() -> int:
