@@ -1,8 +1,6 @@
 """Corrupted photographs: a face is corrupted like its crop would be, and a face not found is a wrong answer."""
 
 import csv
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ from fer_tf.data.synthetic import draw_faces
 from fer_tf.evaluation import corrupt
 from fer_tf.evaluation.photographs import cut_out, format_found, measure_photographs
 from fer_tf.evaluation.robustness import STRENGTHS
+from tests.scripts import load_script
 from tests.tiny_models import write_tiny
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "corrupt_photographs.py"
 
 
 def photograph(sides=(110, 60)):
@@ -77,16 +74,9 @@ def test_a_face_that_is_not_found_counts_as_a_wrong_answer():
     assert "Faces found, in %: 66.7 % without corruption" in format_found(result)
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("corrupt_photographs", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_script_reads_what_compose_writes_and_names_what_is_wrong(tmp_path, capsys):
     pytest.importorskip("cv2")
-    script, (picture, boxes) = load_script(), photograph((60,))
+    script, (picture, boxes) = load_script("scripts/corrupt_photographs.py"), photograph((60,))
     model = write_tiny(tmp_path / "tiny.tflite")
     assert script.main([str(tmp_path), "--model", str(model)]) == 2
     error = capsys.readouterr().err

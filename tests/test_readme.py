@@ -1,23 +1,17 @@
 """The check of README: how it reads and runs blocks, and compares the output with the page."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.light
+from tests.scripts import load_script
 
-PATH = Path(__file__).resolve().parents[1] / ".ci" / "readme.py"
+pytestmark = pytest.mark.light
 
 
 @pytest.fixture(scope="module")
 def readme():
-    spec = importlib.util.spec_from_file_location("ci_readme", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["ci_readme"] = module  # dataclasses look up their module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(".ci/readme.py")
 
 
 @pytest.mark.parametrize(

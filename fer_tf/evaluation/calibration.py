@@ -126,9 +126,7 @@ def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: in
     if len(labels) < 4:
         raise InputError(f"calibration_check got {len(labels)} images; expected at least 4 to make two halves")
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # every other image: equal class shares in both halves
-    first, second = np.sort(order[::2]), np.sort(order[1::2])
+    first, second = stratified_halves(labels, rng)
     halves = []
     for fit, held_out in ((first, second), (second, first)):
         temperature = fit_temperature(labels[fit], probabilities[fit])
@@ -150,6 +148,13 @@ def calibration_check(labels: np.ndarray, probabilities: np.ndarray, *, seed: in
         )
     gain = sum(half["num_images"] * (half["nll_before"] - half["nll_after"]) for half in halves)
     return {"halves": halves, "passed": all(half["inside_band"] for half in halves) and gain >= 0}
+
+
+def stratified_halves(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of two random halves with equal class shares, each in rising order: two int arrays."""
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # the halves take every other image
+    return np.sort(order[::2]), np.sort(order[1::2])
 
 
 def place_in_band(half: Mapping[str, Any]) -> str:
