@@ -64,8 +64,36 @@ def test_narrower_network_has_fewer_channels_and_opens_everywhere(tmp_path):
     np.testing.assert_array_equal(_predict(load_classifier(tmp_path / "m.keras")), _predict(network))
     again = build_model(5, image_size=48, width=0.5, weights=str(tmp_path / "m.keras"))
     np.testing.assert_array_equal(again.get_layer(BACKBONE).get_weights()[3], narrow.get_weights()[3])
-    with pytest.raises(InputError, match=r"m\.keras holds another network's weights: .* of the same width"):
+    with pytest.raises(InputError, match=r"m\.keras holds another network's weights: .* of the same width or wider"):
         build_model(3, image_size=32, weights=str(tmp_path / "m.keras"))
+
+
+def test_a_narrower_network_starts_from_the_channels_that_count(tmp_path):
+    """Silence as many channels of a wide network as the narrow one lacks: both then compute the same."""
+    wide, shapes = build_model(3, image_size=32, batch_norm_momentum=0), build_backbone(32, width=0.5)
+    backbone, rng, silent = wide.get_layer(BACKBONE), np.random.default_rng(0), {}
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            scale, *rest = layer.get_weights()
+            layer.set_weights([rng.uniform(0.5, 1.5, scale.shape), rng.normal(0, 0.3, scale.shape), *rest[1:]])
+        if layer.name.endswith(("se_reduce", "se_expand")):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, rng.normal(0, 0.3, bias.shape)])
+    for layer in backbone.layers:
+        group = layer.name[:6] if layer.name.endswith("_project_bn") else layer.name
+        if group[-3:] in ("_bn", "uce") or layer.name.endswith("_project_bn"):
+            arrays, left = layer.get_weights(), shapes.get_layer(layer.name).get_weights()[0].shape[-1]
+            chosen = silent.setdefault(group, rng.permutation(arrays[0].shape[-1])[left:])
+            for array in arrays[:2]:
+                array[..., chosen] = 0
+            layer.set_weights(arrays)
+    wide(IMAGES, training=True)  # gives BatchNorm the batch's statistics, so that no value vanishes
+    wide.save(tmp_path / "wide.keras")
+    narrow = build_model(3, image_size=32, width=0.5, weights=str(tmp_path / "wide.keras")).get_layer(BACKBONE)
+    kept = np.setdiff1d(np.arange(1280), silent["top_bn"])
+    features = _predict(backbone)
+    assert np.ptp(features[..., kept], axis=0).max() > 0.01
+    np.testing.assert_allclose(_predict(narrow), features[..., kept], rtol=1e-4, atol=1e-4)
 
 
 def test_output_is_float32_probabilities(classifier):

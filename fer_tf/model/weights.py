@@ -11,6 +11,7 @@ import numpy as np
 
 from fer_tf.errors import InputError
 from fer_tf.model.lite0 import SWISH_SCALE, load_lite0, read_lite0
+from fer_tf.model.narrowing import narrowed_weights
 
 BACKBONE = "efficientnetb0"
 _IMAGENET_URL = "https://storage.googleapis.com/keras-applications/efficientnetb0_notop.h5"
@@ -26,7 +27,8 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
         backbone: from `build_backbone`.
         weights: `none` (as initialised), `imagenet` (downloaded by Keras, or from its cache), `imagenet-lite0`
             (EfficientNet-Lite0's, from a pip package), the path of a .h5 file of ImageNet no-top weights, or the path
-            of a .keras of fer_tf, whose classes and image size may differ.
+            of a .keras of fer_tf, whose classes and image size may differ; of a wider one, the most important channels
+            (`narrowing.narrowed_weights`).
 
     Raises:
         InputError: if the weights cannot be loaded or belong to another network.
@@ -86,12 +88,12 @@ def _load_imagenet(backbone: keras.Model, path: str) -> None:
 
 
 def _copy_weights(source: keras.Model, target: keras.Model, name: str) -> None:
-    theirs, ours = source.get_weights(), target.get_weights()
-    if [value.shape for value in theirs] != [value.shape for value in ours]:
+    weights = narrowed_weights(source, target)
+    if weights is None:
         raise InputError(
-            f"{name} holds another network's weights: expected a model that fer_tf trained, of the same width"
+            f"{name} holds another network's weights: expected a model that fer_tf trained, of the same width or wider"
         )
-    set_weights(target, theirs)
+    set_weights(target, weights)
 
 
 def set_weights(model: keras.Model, weights: Sequence[np.ndarray]) -> None:
