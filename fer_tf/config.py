@@ -44,7 +44,7 @@ class Config:
     width: float = _field(
         1.0,
         "width coefficient of the network: each layer's number of channels, relative to EfficientNet-B0; ImageNet "
-        "weights exist for 1 only",
+        "weights exist for 1 only; a wider .keras gives its most important channels",
         low=0.1,
         high=2,
     )
@@ -170,7 +170,7 @@ class Config:
         ):
             raise InputError(
                 f"weights {self.weights} with width {self.width:g}: ImageNet weights exist for width 1 only; set "
-                "weights none, or to a .keras of this width"
+                "weights none, or to a .keras of this width or wider"
             )
         if self.initial_image_size and not 32 <= self.initial_image_size <= self.image_size:
             raise InputError(
