@@ -121,6 +121,11 @@ class Config:
     distillation_temperature: float = _field(
         2.0, "temperature of the teachers' probabilities; above 1 softens them", low=0.1, high=20
     )
+    average_with: tuple[str, ...] = _field(
+        (),
+        "trained models (run directories or .keras) whose weights are averaged with the run's own at its end; a model "
+        "that --weights started from, or another run from it",
+    )
 
     # Augmentation (training images only, at 48x48)
     flip: bool = _field(True, "mirror half of the images")
@@ -160,10 +165,10 @@ class Config:
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         if self.fold:
             parse_fold(self.fold)
-            if self.weights == "fer2013" or self.weights.endswith(".keras") or self.teachers:
+            if self.weights == "fer2013" or self.weights.endswith(".keras") or self.teachers or self.average_with:
                 raise InputError(
-                    f"fold {self.fold} with weights {self.weights} or teachers: they may have seen the images of the "
-                    "fold; start from imagenet, imagenet-lite0, none or a .h5, without teachers"
+                    f"fold {self.fold} with weights {self.weights}, teachers or average_with: they may have seen the "
+                    "images of the fold; start from imagenet, imagenet-lite0, none or a .h5, without other models"
                 )
         if self.width != 1 and (
             self.weights in ("imagenet", "imagenet-lite0") or self.weights.endswith((".h5", ".hdf5"))
@@ -191,7 +196,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return fields and values, ready for JSON."""
-        return {**dataclasses.asdict(self), "teachers": list(self.teachers)}
+        return {**dataclasses.asdict(self), "teachers": list(self.teachers), "average_with": list(self.average_with)}
 
 
 def parse_fold(text: str) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def test_means_beyond_the_report_are_off_in_it():
     off = (
         "ema_decay", "mixup", "cutmix", "crop", "erasing", "contrast", "label_smoothing", "clip_norm",
         "initial_image_size", "logit_adjustment", "teachers", "drop_copies", "warmup_epochs",
-        "round_kernels", "noise", "blur", "fold",
+        "round_kernels", "noise", "blur", "fold", "average_with",
     )  # fmt: skip
     assert not any(getattr(report, name) for name in off)
     assert (report.stochastic_depth, report.batch_norm_momentum, report.width) == (0.2, 0.99, 1.0)

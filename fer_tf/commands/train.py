@@ -156,8 +156,9 @@ def _settings(args: argparse.Namespace) -> tuple[str, Config]:
     # Make paths absolute: a run may be resumed from another folder.
     if Path(str(values.get("weights", ""))).suffix:
         values["weights"] = str(Path(values["weights"]).resolve())
-    if "teachers" in values:
-        values["teachers"] = [str(Path(str(teacher)).resolve()) for teacher in values["teachers"]]
+    for key in ("teachers", "average_with"):
+        if key in values:
+            values[key] = [str(Path(str(model)).resolve()) for model in values[key]]
     return name, config_from_dict(values, base)
 
 

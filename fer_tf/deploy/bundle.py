@@ -126,8 +126,9 @@ def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("path", "weights"):
         if clean.get(key):
             clean[key] = Path(clean[key]).name
-    if clean.get("teachers"):
-        clean["teachers"] = [Path(teacher).name for teacher in clean["teachers"]]
+    for key in ("teachers", "average_with"):
+        if clean.get(key):
+            clean[key] = [Path(model).name for model in clean[key]]
     return clean
 
 

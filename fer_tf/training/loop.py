@@ -20,6 +20,7 @@ from fer_tf.data.augmentation import EpochPlan, plan_epoch
 from fer_tf.data.dataset import Dataset
 from fer_tf.model.network import logits_model, set_trainable
 from fer_tf.model.weights import set_weights
+from fer_tf.training.averaging import average_weights
 from fer_tf.training.callbacks import make_callbacks
 from fer_tf.training.checkpoint import TrainState, assign_variables, history_csv, load_weights, variable_values
 from fer_tf.training.devices import across
@@ -63,7 +64,8 @@ def train(
         devices: devices from `find_devices` that share each step; Keras's own choice if empty.
 
     Returns:
-        The float32 model with the weights of the best epoch over both phases, and the final state.
+        The float32 model with the weights of the best epoch over both phases, averaged with those of
+        `config.average_with`, and the final state.
 
     Raises:
         InputError: if the weights cannot be loaded, the data cannot be used for training, or the state cannot be read.
@@ -92,6 +94,9 @@ def train(
     weights = state.average or state.weights
     if state.best:
         weights = load_weights(run.best_weights(state.best["phase"], state.best["epoch"]))
+    if config.average_with:
+        logger.info("weights: the mean of this run's and those of %s", ", ".join(config.average_with))
+        weights = average_weights(config, weights, data.images, dataset.num_classes, pipeline)
     model = build_for(config, config.image_size, dataset.num_classes, "float32")
     set_weights(model, round_kernels(weights) if config.round_kernels else weights)
     return model, state

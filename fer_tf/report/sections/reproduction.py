@@ -31,6 +31,7 @@ def reproduction(facts: Facts) -> list[Block]:
         weights = str(facts.config.get("weights", ""))
         files = [f"{Path(weights).name} (initial weights)"] if Path(weights).suffix else []  # else no file
         files += [f"{Path(teacher).name} (teacher)" for teacher in facts.config.get("teachers", ())]
+        files += [f"{Path(model).name} (to average with)" for model in facts.config.get("average_with", ())]
         if files:
             blocks.append(
                 Paragraph(
