@@ -102,41 +102,36 @@ adamw --learning-rate 2e-3 --weight-decay 0.02`), on another processor: 60.43 % 
 
 
 REFERENCE = Config(
-    image_size=96,
-    weights="none",
+    image_size=112,
+    weights="imagenet-lite0",
     dropout=0.2,
     stochastic_depth=0.0,
     batch_norm_momentum=0.95,
     round_kernels=True,
     frozen_epochs=0,
-    epochs=44,
+    epochs=13,
     early_stopping_patience=0,
-    initial_image_size=64,
-    resizing_epochs=32,
     batch_size=64,
-    optimizer="muon",
-    momentum=0.95,
-    learning_rate=1.5e-3,
-    weight_decay=0.05,
+    learning_rate=8e-4,
+    weight_decay=0.02,
     schedule="cosine",
-    warmup_epochs=0.5,
-    ema_decay=0.9995,
+    warmup_epochs=1.0,
+    ema_decay=0.999,
     class_weights="none",
-    logit_adjustment=0.25,
+    label_smoothing=0.1,
     distillation_temperature=1.0,
     shift=0.08,
-    contrast=0.1,
+    noise=6.0,
     erasing=0.1,
     mixup=0.2,
 )
-"""Settings of the last of three steps. The second and the third start from the step before and use it as a teacher.
+"""Settings of the second of two steps, which made the shipped model. It starts from the first and has it as a teacher.
 
-1. `fer-tf train --data fer2013.csv --recipe scratch --run runs/scratch`
-2. `fer-tf train --data fer2013.csv --recipe reference --image-size 80 --epochs 23 --resizing-epochs 13 --ema-decay 0
-   --mixup 0 --erasing 0 --weights runs/scratch/model.keras --teachers runs/scratch OTHER --run runs/second`; OTHER
-   stands for a second classifier of nearly the same accuracy
-3. `fer-tf train --data fer2013.csv --recipe reference --weights runs/second/model.keras
-   --teachers runs/second/model-int8_mixed.tflite --run runs/reference`, after `fer-tf export_tflite --run runs/second`
+1. `fer-tf train --data fer2013.csv --recipe reference --initial-image-size 64 --resizing-epochs 9 --epochs 18
+   --frozen-epochs 1 --frozen-learning-rate 1e-3 --learning-rate 1e-3 --noise 12 --mixup 0 --teachers OTHER
+   --distillation-weight 0.4 --run runs/first`; OTHER was the model of version 0.1
+2. `fer-tf train --data fer2013.csv --recipe reference --weights runs/first/model.keras --teachers runs/first OTHER
+   --average-with runs/first --run runs/reference`
 
 Times and results: `saved_models/RUNS.md`.
 """

@@ -245,9 +245,9 @@ def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
     assert np.abs(answers[0] - answers[1]).max() <= said["max_probability_difference"] + 0.05
 
 
-def test_shipped_figures_are_above_the_floor_that_part_3_set():
+def test_shipped_figures_are_above_their_floors():
     found = read_json(SHIPPED.metrics)["keras"]["validation"]
-    assert found["num_images"] == 3589 and found["accuracy"] > 0.653 and found["macro_f1"] > 0.63
+    assert found["num_images"] == 3589 and found["accuracy"] >= 0.69 and found["macro_f1"] >= 0.655
 
 
 def test_shipped_figures_name_their_images_and_fit_the_card():
