@@ -231,7 +231,8 @@ def test_photographs(chromium, address, pictures, tmp_path, width, scheme):
     values = [int(value) for _, value, _ in meters]
     assert values == sorted(values, reverse=True) and 95 <= sum(values) <= 105
     assert chromium.value("document.documentElement.scrollWidth") <= width
-    assert "no thresholds" in chromium.value("document.body.innerText")  # the model of 0.1 has none
+    assert "no thresholds" not in chromium.value("document.body.innerText")
+    assert chromium.value("document.getElementById('coverage').innerText").count("right in 90 %") == 1
     assert_quiet(chromium, address)
 
 
@@ -261,6 +262,19 @@ def test_sets_and_uncertain(chromium, site, pictures, tmp_path):
         assert answer("minimum", str(top + 2)) == "Face 1: uncertain"
         assert answer("minimum", str(top - 2)) == "Face 1: happy"
         assert_quiet(chromium, address)
+
+
+@pytest.mark.slow
+@needs_npm
+@needs_chromium
+def test_a_model_without_thresholds_offers_no_sets(chromium, site, tmp_path):
+    folder = shutil.copytree(site, tmp_path / "page")
+    model = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**model, "thresholds": {}}))
+    with serving(folder) as address:
+        visit(chromium, address)
+        assert "no thresholds" in chromium.value("document.body.innerText")
+        assert chromium.value("document.getElementById('coverage').disabled")
 
 
 @pytest.mark.slow
