@@ -15,7 +15,7 @@ from matplotlib import font_manager as fonts
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator
 
 from fer_tf.faces.colours import BLUE, EMOTION_COLOURS, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from fer_tf.faces.fonts import font_file, without_lost_letters
@@ -114,6 +114,8 @@ def plot_training_curves(
         ax.set_ylabel("loss (cross-entropy)" if name == "loss" else name)
     axes[2].plot(epochs, _column(history, "learning_rate"), "-", color=GREEN, marker=marker, markersize=3)
     axes[2].set_yscale("log", nonpositive="mask")  # a warm-up starts at 0
+    axes[2].yaxis.set_minor_locator(LogLocator(subs=(2, 5)))  # labels of all digits would overlap
+    axes[2].yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2.5, 2.5)))
     axes[2].set(ylabel="learning rate\nat the epoch's end", xlabel="epoch")
     axes[2].set_xlim(0.5, len(history) + 0.5)
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
