@@ -12,7 +12,7 @@ from fer_tf.data.preprocessing import preprocess
 from fer_tf.errors import InputError
 from fer_tf.model.network import build_model
 from fer_tf.model.weights import BACKBONE
-from fer_tf.training.averaging import average_weights
+from fer_tf.training.averaging import average_weights, read_others
 
 CONFIG = Config(weights="none", image_size=32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 48, 48), dtype=np.uint8)
@@ -35,7 +35,9 @@ def test_kernels_are_the_mean_and_statistics_are_those_of_the_images(saved, monk
     ours = network(0)
     config = dataclasses.replace(CONFIG, average_with=(str(saved.parent),))
     found = network(2)
-    found.set_weights(average_weights(config, ours.get_weights(), IMAGES, 3, tf_pipeline))
+    found.set_weights(
+        average_weights(config, [ours.get_weights(), *read_others(config, ours.get_weights())], IMAGES, 3, tf_pipeline)
+    )
     other = keras.models.load_model(saved)
     for name in ("stem_conv", "block4b_dwconv", "top_conv"):
         kernels = [model.get_layer(BACKBONE).get_layer(name).get_weights()[0] for model in (ours, other, found)]
@@ -53,7 +55,8 @@ def test_every_batch_counts_alike(saved, monkeypatch):
     monkeypatch.setattr("fer_tf.training.averaging._BATCH", 100)
     config = dataclasses.replace(CONFIG, average_with=(str(saved),))
     found = network(2)
-    found.set_weights(average_weights(config, network(0).get_weights(), IMAGES, 3, tf_pipeline))
+    ours = network(0).get_weights()
+    found.set_weights(average_weights(config, [ours, *read_others(config, ours)], IMAGES, 3, tf_pipeline))
     backbone = found.get_layer(BACKBONE)
     stem = keras.Model(backbone.input, backbone.get_layer("stem_conv").output)
     mean = backbone.get_layer("stem_bn").get_weights()[2]
@@ -65,4 +68,4 @@ def test_other_networks_are_refused(saved, tmp_path):
     for name, reason in ((saved, "another network; expected one of the same width"), (tmp_path / "no", "no such file")):
         config = dataclasses.replace(CONFIG, width=0.5, average_with=(str(name),))
         with pytest.raises(InputError, match=f"average_with .*{name.name}: {reason}"):
-            average_weights(config, weights, IMAGES, 3, tf_pipeline)
+            read_others(config, weights)

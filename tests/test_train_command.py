@@ -164,6 +164,7 @@ def test_run_directory_that_exists_is_refused(run, stripes, capsys):
         (["--weights", "{other}"], "does not hold EfficientNet-B0's no-top weights"),
         (["--data", "absent.csv"], "absent.csv"),
         (["--teachers", "absent"], "absent"),
+        (["--average-with", "absent"], "absent: no such file"),
         (["--resume", "absent"], "no run at absent"),
     ],
 )

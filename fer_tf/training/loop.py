@@ -20,7 +20,7 @@ from fer_tf.data.augmentation import EpochPlan, plan_epoch
 from fer_tf.data.dataset import Dataset
 from fer_tf.model.network import logits_model, set_trainable
 from fer_tf.model.weights import set_weights
-from fer_tf.training.averaging import average_weights
+from fer_tf.training.averaging import average_weights, read_others
 from fer_tf.training.callbacks import make_callbacks
 from fer_tf.training.checkpoint import TrainState, assign_variables, history_csv, load_weights, variable_values
 from fer_tf.training.devices import across
@@ -84,6 +84,7 @@ def train(
     if not state.weights:
         start = build_for(config, config.image_size, dataset.num_classes, "float32", start=True)
         state.weights = variable_values(start.weights)
+    others = read_others(config, state.weights)  # now, so that a wrong path costs no training
     for segment in segments(config, frozen_epochs):
         if segment.phase > state.phase:
             state.start_phase(segment.phase)
@@ -94,9 +95,9 @@ def train(
     weights = state.average or state.weights
     if state.best:
         weights = load_weights(run.best_weights(state.best["phase"], state.best["epoch"]))
-    if config.average_with:
+    if others:
         logger.info("weights: the mean of this run's and those of %s", ", ".join(config.average_with))
-        weights = average_weights(config, weights, data.images, dataset.num_classes, pipeline)
+        weights = average_weights(config, [weights, *others], data.images, dataset.num_classes, pipeline)
     model = build_for(config, config.image_size, dataset.num_classes, "float32")
     set_weights(model, round_kernels(weights) if config.round_kernels else weights)
     return model, state
