@@ -140,3 +140,20 @@ def test_a_run_is_exported_and_scored(tmp_path, capsys):
     np.testing.assert_allclose(written.predict(faces), open_model(run.model).predict(faces), atol=1e-4)
     assert main(["--run", str(run.path), "--output", str(tmp_path / "model.tflite")]) == 2
     assert "expected a name that ends in .onnx" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_size", [32, 48, 64, 100, 112])
+def test_every_input_size_is_exported(tmp_path, image_size):
+    """A Resize node with a scale fails at 112: 48 times float32(112 / 48), rounded down, is 111."""
+    from fer_tf.deploy.conversion import with_preprocessing
+    from fer_tf.deploy.onnx_format import to_onnx
+    from fer_tf.model.network import build_model
+
+    network = build_model(7, image_size=image_size, width=0.25)
+    path = tmp_path / "model.onnx"
+    metadata = {"schema_version": 2, "class_names": EMOTIONS, "image_size": image_size}
+    path.write_bytes(to_onnx(network, metadata=metadata))
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48), np.uint8)
+    expected = with_preprocessing(network, batch_size=None)(images[..., None].astype(np.float32))
+    np.testing.assert_allclose(open_model(path).predict(images), expected, atol=1e-5)

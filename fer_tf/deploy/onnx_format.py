@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from fer_tf.artifacts import LABELS_NAME, METADATA_NAME
 from fer_tf.deploy.conversion import check_backend, check_task, in_float32, with_preprocessing
 from fer_tf.task import IMAGE_SIZE, INPUT_NAME, OUTPUT_NAME
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 18  # ONNX 1.13 of 2022; ONNX Runtime 1.14 and newer read it
 
@@ -46,6 +50,7 @@ def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
     function = tf.function(lambda images: {OUTPUT_NAME: network(images, training=False)}, autograph=False)
     signature = tf.TensorSpec((None, IMAGE_SIZE, IMAGE_SIZE, 1), tf.uint8, name=INPUT_NAME)
     converted, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
+    _state_sizes(converted.graph, model.input_shape[1])
     for end in (*converted.graph.input, *converted.graph.output):
         end.type.tensor_type.shape.dim[0].dim_param = "batch"
     names = metadata["class_names"]
@@ -55,3 +60,18 @@ def to_onnx(model: keras.Model, *, metadata: dict[str, Any]) -> bytes:
     onnx.helper.set_model_props(converted, properties)
     onnx.checker.check_model(converted, full_check=True)
     return bytes(converted.SerializeToString())
+
+
+def _state_sizes(graph: onnx.GraphProto, size: int) -> None:
+    """Let each Resize node state its size, not its scale: 48 times float32(112 / 48), rounded down, is 111 pixels."""
+    from onnx import helper, numpy_helper
+
+    for node in graph.node:
+        if node.op_type == "Resize":  # none if the network takes 48 px
+            del node.input[1:]
+            node.input.extend(["", "", "sides"])  # no region, no scales
+            node.attribute.append(helper.make_attribute("axes", [2, 3]))
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.append(numpy_helper.from_array(np.array([size, size], np.int64), "sides"))
+    for unused in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(unused)
