@@ -2,7 +2,8 @@
 
 `python .ci/figures.py --data FER2013.csv` runs the commands behind the figures: id, stated, measured, seconds. In a
 page, `<!-- fig: ID -->` follows a figure, and `<!-- table: NAME -->` comes before a table, whose cells have the ids
-`NAME/row/column`. Percentages and scores may differ by half a point; times, rates and memory are only printed.
+`NAME/row/column`; the bounds of an interval behind a cell's figure, `(65.0 to 68.2)`, end in `/low` and `/high`.
+Percentages and scores may differ by half a point; times, rates and memory are only printed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ OLD_FILE = "db7a86f:saved_models/fer2013-efficientnet-b0/model-dynamic.tflite"  
 PEER_CLASSES = "angry,disgust,fear,happy,sad,surprise,neutral"
 CLASSES = tuple(PEER_CLASSES.split(","))
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
+_INTERVAL = re.compile(rf"\(({_NUMBER}) to ({_NUMBER})\)")
 _UNIT = re.compile(rf"({_NUMBER})(?: ?%| ms\b| MB\b| MiB\b| kB\b| images/s\b| points\b)")
 _FIG = re.compile(r"<!-- fig: ([\w./-]+) -->")
 _TABLE = re.compile(r"\s*<!-- table: ([\w.-]+) -->\s*")
@@ -90,6 +92,13 @@ def read_figures(page: Path) -> tuple[list[Figure], list[str]]:
                     place = start + value.start(1)
                     id = f"{table}/{rows[-1]}/{column}"
                     figures.append(Figure(id, page, number, place, place + len(value[1]), value[1]))
+                    if bounds := _INTERVAL.search(cell):
+                        figures += [
+                            Figure(
+                                f"{id}/{name}", page, number, start + bounds.start(i), start + bounds.end(i), bounds[i]
+                            )
+                            for i, name in enumerate(("low", "high"), 1)
+                        ]
         else:
             if table and columns:
                 table = ""
@@ -171,6 +180,11 @@ def _size(given: argparse.Namespace) -> dict[str, float]:
     }
 
 
+def _bounds(id: str, interval: list[float]) -> dict[str, float]:
+    """Return the figures of an interval of shares, in percent."""
+    return {f"{id}/{name}": 100 * bound for name, bound in zip(("low", "high"), interval, strict=True)}
+
+
 def _shipped(given: argparse.Namespace) -> dict[str, float]:
     part = score(RUN, given.data, "validation", "--tta")
     rows = {
@@ -184,6 +198,7 @@ def _shipped(given: argparse.Namespace) -> dict[str, float]:
         for column, value in {
             "images": scores["num_images"],
             "accuracy": 100 * scores["accuracy"],
+            **_bounds("accuracy", scores["accuracy_interval"]),
             "macro-f1": scores["macro_f1"],
             "calibration-error": scores["calibration"]["ece"],
         }.items()
@@ -255,7 +270,10 @@ def _corruptions(given: argparse.Namespace) -> dict[str, float]:
         "mean-95-interval": found["mean"]
     }
     values = {f"trust.corruptions/{kind}/fer-tf": 100 * mean for kind, mean in means.items()}
-    return values | {f"trust.corruptions/{kind}/lost": 100 * (found["clean"] - mean) for kind, mean in means.items()}
+    values |= {f"trust.corruptions/{kind}/lost": 100 * (found["clean"] - mean) for kind, mean in means.items()}
+    for column, key in (("fer-tf", "mean_interval"), ("lost", "lost_interval")):
+        values |= _bounds(f"trust.corruptions/mean-95-interval/{column}", found[key])
+    return values
 
 
 def _prediction_sets(given: argparse.Namespace) -> dict[str, float]:
@@ -365,7 +383,7 @@ RECIPES = (
         tuple(
             f"results.accuracy/{row}/{column}"
             for row in ("publictest-which-chose-the-epoch", "of-these-not-also-in-training", "mean-of-10-views")
-            for column in ("images", "accuracy", "macro-f1", "calibration-error")
+            for column in ("images", "accuracy", "accuracy/*", "macro-f1", "calibration-error")
         ),
         _shipped,
         ("data",),
@@ -390,7 +408,12 @@ RECIPES = (
         ("data", "fer"),
     ),
     Recipe(("trust.sets/*/lac-each-half", "trust.classes/*", "trust.unseen"), _prediction_sets, ("data",)),
-    Recipe(("trust.corruptions/*/fer-tf", "trust.corruptions/*/lost"), _corruptions, ("data",), is_long=True),
+    Recipe(
+        tuple(f"trust.corruptions/*/{end}" for end in ("fer-tf", "fer-tf/*", "lost", "lost/*")),
+        _corruptions,
+        ("data",),
+        is_long=True,
+    ),
     Recipe(("results.files/*/accuracy", "results.files/*/mb"), _files, ("data",), is_long=True),
     Recipe(("results.speed/*/training-step",), _speed),
     Recipe(("results.drawn",), _drawn_faces),
@@ -428,7 +451,7 @@ STATED_ONLY = {
     "readme.people": "figure of other authors (Goodfellow et al. 2013)",
     "readme.results/fer-25.10.3/*": "by hand, on PrivateTest and on crops of CK+, JAFFE and muxspace's photographs",
     "results.other-data/*/fer-25.10.3": "as in README",
-    "results.other-data/*/lead-points-95": "of the same comparison",
+    "results.other-data/*/lead-points-95*": "of the same comparison",
     f"{OLD}/mb": "of the file in git",
     "results.drawn-*": "baselines, printed by `train --recipe demo`",
     "results.files/*/ms": "of another processor",
@@ -440,8 +463,8 @@ STATED_ONLY = {
     "trust.disgust": "56 of 3,589",
     "trust.sets/*/aps*": "APS did not come into the product",
     "trust.classes-spread.*": "compares LAC with APS, which did not come into the product",
-    "trust.corruptions/*/fer": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
-    "trust.corruptions/*/lost-2": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
+    "trust.corruptions/*/fer*": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
+    "trust.corruptions/*/lost-2*": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
     "trust.corruptions-gap": "`fer` under corruptions: its crops are resized by OpenCV outside the project",
     "trust.noise/*": "one experiment on 1,000 images",
     "trust.photographs*": "scripts/compose_photographs.py and scripts/corrupt_photographs.py; hours",

@@ -57,6 +57,8 @@ def test_a_page_is_read(script, tmp_path):
     assert {figure.id: figure.text for figure in figures} == {
         "size": "4.7",
         "results/publictest-all/accuracy": "66.6",
+        "results/publictest-all/accuracy/low": "65.0",
+        "results/publictest-all/accuracy/high": "68.2",
         "results/publictest-all/lost": "1.5",
         "results/publictest-all/lost-2": "2",
     }
