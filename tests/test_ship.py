@@ -9,9 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_tf.artifacts import SHIPPED_MODEL_FOLDER, RunDirectory, read_json, shipped_model, write_json
+from fer_tf.artifacts import (
+    FAST_MODEL_FOLDER,
+    SHIPPED_MODEL_FOLDER,
+    RunDirectory,
+    find_model,
+    read_json,
+    shipped_model,
+    write_json,
+)
 from fer_tf.commands import evaluate, export_tflite, report, ship, train
 from fer_tf.data.reading.npz import save_npz
+from fer_tf.deploy import tflite_format
 from fer_tf.deploy.bundle import _public_command, read_checksums
 from fer_tf.evaluation.conformal import sets_in_words
 from fer_tf.evaluation.selective import selective_in_words
@@ -22,6 +31,7 @@ from fer_tf.task import EMOTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = RunDirectory(ROOT / SHIPPED_MODEL_FOLDER)
+FAST = RunDirectory(ROOT / FAST_MODEL_FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +217,7 @@ def test_refuses_in_one_line_and_leaves_nothing(run, packed, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bare", "file"]
 
 
-# --- The model that ships ---
+# --- The models that ship ---
 
 
 @pytest.fixture(scope="module")
@@ -217,14 +227,15 @@ def drawn() -> np.ndarray:
     return synthetic_faces(EMOTIONS)[0]
 
 
-def test_shipped_sums_and_size():
-    sums = read_checksums(SHIPPED)
-    names = {path.relative_to(SHIPPED.path).as_posix() for path in SHIPPED.files()}
+@pytest.mark.parametrize(("shipped", "largest"), [(SHIPPED, 26e6), (FAST, 6e6)])
+def test_shipped_sums_and_size(shipped, largest):
+    sums = read_checksums(shipped)
+    names = {path.relative_to(shipped.path).as_posix() for path in shipped.files()}
     assert names == {*sums, "SHA256SUMS"}
     for name, digest in sums.items():
-        assert hashlib.sha256((SHIPPED.path / name).read_bytes()).hexdigest() == digest, name
-    assert sum(path.stat().st_size for path in SHIPPED.files()) <= 26e6
-    assert not any(SHIPPED.figure(name).exists() for name in FACE_FIGURES)
+        assert hashlib.sha256((shipped.path / name).read_bytes()).hexdigest() == digest, name
+    assert sum(path.stat().st_size for path in shipped.files()) <= largest
+    assert not any(shipped.figure(name).exists() for name in FACE_FIGURES)
 
 
 def test_shipped_files_answer_alike_as_the_scorecard_says(drawn):
@@ -250,12 +261,35 @@ def test_shipped_figures_are_above_their_floors():
     assert found["num_images"] == 3589 and found["accuracy"] >= 0.69 and found["macro_f1"] >= 0.655
 
 
-def test_shipped_figures_name_their_images_and_fit_the_card():
-    found = read_json(SHIPPED.metrics)["keras"]["validation"]
+def test_fast_is_fully_int8_and_above_its_floor():
+    file = find_model("fast")
+    tensors = tflite_format.parse(file.read_bytes()).subgraphs[0].tensors
+    floats = [tuple(tensor.shape) for tensor in tensors if tensor.type == 0]
+    assert floats == [(1, 7), (1, 7)]  # only the scores before and after softmax
+    card = read_json(file.with_suffix(".json"))
+    assert card["quantization"] == "int8" and card["validation"]["num_images"] == 3589
+    assert card["validation"]["accuracy"] >= 0.664  # the lowest whose interval lies above `fer`'s 65.25 %
+
+
+def test_fast_answers_as_its_scorecard_says():
+    from fer_tf.deploy.release import synthetic_faces
+
+    file = find_model("fast")
+    model, card = open_model(file), read_json(file.with_suffix(".json"))
+    assert model.class_names == EMOTIONS and set(model.metadata["prediction_sets"]["thresholds"]) >= {"0.9"}
+    assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    images, labels = synthetic_faces(EMOTIONS)
+    accuracy = np.mean(model.predict(images).argmax(axis=1) == labels)
+    assert accuracy == pytest.approx(card["synthetic_faces"]["accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize("shipped", [SHIPPED, FAST])
+def test_shipped_figures_name_their_images_and_fit_the_card(shipped):
+    found = read_json(shipped.metrics)["keras"]["validation"]
     matrix = np.array(found["confusion_matrix"])
     assert found["num_images"] == matrix.sum() == 3589
     assert found["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
-    assert f"accuracy {100 * found['accuracy']:.1f} %" in SHIPPED.model_card.read_text()
+    assert f"accuracy {100 * found['accuracy']:.1f} %" in shipped.model_card.read_text()
 
 
 def test_shipped_model_opens_with_plain_keras():
