@@ -121,6 +121,13 @@ class Config:
     distillation_temperature: float = _field(
         2.0, "temperature of the teachers' probabilities; above 1 softens them", low=0.1, high=20
     )
+    teacher_views: int = _field(
+        0,
+        "views of each training image, augmented and mixed, that the teachers score; the epochs take them in turn; 0: "
+        "the teachers score the image and its mirror image",
+        low=0,
+        high=1000,
+    )
     average_with: tuple[str, ...] = _field(
         (),
         "trained models (run directories or .keras) whose weights are averaged with the run's own at its end; a model "

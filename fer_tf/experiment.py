@@ -331,7 +331,7 @@ def _train(
         raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
     teacher_probabilities = None
     if config.teachers and not training.is_over(config, training.TrainState.load(folder)):
-        teacher_probabilities = _predict_with_teachers(config.teachers, dataset)
+        teacher_probabilities = _predict_with_teachers(config, dataset)
     return training.train(
         config,
         folder,
@@ -352,13 +352,17 @@ def _without_copies(dataset: Dataset) -> Dataset:
     return dataset.rows(~copy)
 
 
-def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndarray:
+def _predict_with_teachers(config: Config, dataset: Dataset) -> np.ndarray:
     """Mean probabilities of the teachers for each training image, over the image and its mirror image.
 
-    If the teachers are models of folds, only the model that has not seen an image scores it.
+    If the teachers are models of folds, only the model that has not seen an image scores it. With
+    `config.teacher_views` the result has one more axis, the first: the views.
     """
+    from fer_tf.data.augmentation import view_images
     from fer_tf.inference import open_model
     from fer_tf.training.targets import taught_rows
+
+    teachers = config.teachers
 
     train = dataset.take("train")
     images = train.images
@@ -376,6 +380,15 @@ def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndar
     rows = taught_rows(
         [(teacher, predictor.metadata) for teacher, predictor in zip(teachers, predictors, strict=True)], train
     )
+    if config.teacher_views:
+        if not rows.all():
+            raise InputError(
+                f"teacher_views {config.teacher_views} with models of folds: a view mixes images of several folds; set "
+                "teacher_views 0"
+            )
+        logger.info("%d teachers score %d views of each training image", len(predictors), config.teacher_views)
+        views = [view_images(config, images, view) for view in range(config.teacher_views)]
+        return np.stack([np.mean([predictor.predict(faces) for predictor in predictors], axis=0) for faces in views])
     total = np.zeros((len(images), dataset.num_classes))
     for teacher, predictor, own in zip(teachers, predictors, rows, strict=True):
         logger.info("teacher %s scores %d training images", teacher, own.sum())

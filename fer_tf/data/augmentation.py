@@ -101,6 +101,35 @@ def plan_epoch(config: Config, targets: np.ndarray, weights: np.ndarray, *, phas
     return EpochPlan(order, parameters, targets, weights)
 
 
+def plan_view(config: Config, targets: np.ndarray, weights: np.ndarray, view: int) -> EpochPlan:
+    """Draw one of the views that teachers score (`config.teacher_views`): the plan of an epoch.
+
+    Args:
+        config, targets, weights: as for `plan_epoch`.
+        view: number of the view, from 0.
+
+    Returns:
+        The plan; equal arguments give equal plans.
+    """
+    return plan_epoch(config, targets, weights, phase=2, epoch=view)
+
+
+def view_images(config: Config, images: np.ndarray, view: int) -> np.ndarray:
+    """Draw the images of one view, as the network sees them before they are resized.
+
+    Args:
+        config: as for `plan_epoch`.
+        images: uint8 (n, 48, 48), grey values in [0, 255].
+        view: number of the view, from 0.
+
+    Returns:
+        uint8 (n, 48, 48) in the order of `plan_view`.
+    """
+    plan = plan_view(config, np.ones((len(images), 1), np.float32), np.ones(len(images), np.float32), view)
+    parts = [augment(images[rows], parameters) for rows, parameters, _, _ in plan.batches(config.batch_size)]
+    return np.concatenate([keras.ops.convert_to_numpy(part) for part in parts]).round().astype(np.uint8)
+
+
 def _draw_affine(config: Config, num_images: int, rng: np.random.Generator) -> np.ndarray:
     """Draw flip, rotation, zoom and shift about the centre: (num_images, 6), from output to input coordinates."""
     angle = np.deg2rad(rng.uniform(-config.rotation, config.rotation, num_images))

@@ -7,6 +7,7 @@ therefore use the same mechanism.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 
 from fer_tf.artifacts import RunDirectory, write_text
 from fer_tf.config import Config
-from fer_tf.data.augmentation import EpochPlan, plan_epoch
+from fer_tf.data.augmentation import EpochPlan, plan_epoch, plan_view
 from fer_tf.data.dataset import Dataset
 from fer_tf.model.network import logits_model, set_trainable
 from fer_tf.model.weights import set_weights
@@ -25,7 +26,7 @@ from fer_tf.training.callbacks import make_callbacks
 from fer_tf.training.checkpoint import TrainState, assign_variables, history_csv, load_weights, variable_values
 from fer_tf.training.devices import across
 from fer_tf.training.schedule import Segment, make_optimizer, resolve_precision, segments
-from fer_tf.training.targets import class_weights, logit_offset, one_hot, soft_targets
+from fer_tf.training.targets import class_weights, logit_offset, one_hot, soft_targets, taught
 from fer_tf.training.trainer import InputPipeline, build_for, compile_trainer, make_trainer
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class _Data(NamedTuple):
 
     images: np.ndarray  # uint8 (n, 48, 48)
     targets: np.ndarray  # float32 (n, classes), each row summing to 1
+    view_probabilities: np.ndarray | None  # float (views, n, classes): the teachers' of each view, in its plan's order
     image_weights: np.ndarray  # float32 (n,), weight of each image in the loss
     logit_offset: np.ndarray | None  # float32 (classes,)
     val_images: np.ndarray  # uint8 (m, 48, 48)
@@ -59,7 +61,8 @@ def train(
         run: receives the state, the history and the best weights after every epoch.
         dataset: decoded data with the splits train and validation.
         pipeline: the module `data.tf_pipeline` or `data.jax_pipeline`.
-        teacher_probabilities: float (train rows, classes), the teachers' mean probabilities; None without teachers.
+        teacher_probabilities: float, the teachers' mean probabilities; None without teachers. (train rows, classes) or,
+            with `config.teacher_views`, (views, train rows, classes) in the order of `plan_view`.
         tensorboard: True to write TensorBoard's files too.
         devices: devices from `find_devices` that share each step; Keras's own choice if empty.
 
@@ -107,9 +110,12 @@ def _prepare(config: Config, dataset: Dataset, teacher_probabilities: np.ndarray
     train_split, validation = dataset.take("train"), dataset.take("validation")
     assert train_split.images is not None and validation.images is not None
     labels, num_classes = train_split.labels, dataset.num_classes
+    of_views = teacher_probabilities if config.teacher_views else None
+    of_images = None if config.teacher_views else teacher_probabilities
     return _Data(
         train_split.images,
-        soft_targets(config, labels, num_classes, teacher_probabilities, train_split.targets),
+        soft_targets(config, labels, num_classes, of_images, train_split.targets),
+        of_views,
         class_weights(labels, num_classes, config.class_weights)[labels],
         logit_offset(labels, num_classes, config.logit_adjustment),
         validation.images,
@@ -145,6 +151,11 @@ def _fit(
         assign_variables(trainer.optimizer.variables, state.optimizer)
 
     def plan(epoch: int) -> EpochPlan:
+        if data.view_probabilities is not None:
+            view = epoch % len(data.view_probabilities)
+            planned = plan_view(config, data.targets, data.image_weights, view)
+            targets = taught(config, planned.targets, data.view_probabilities[view]).astype(np.float32)
+            return dataclasses.replace(planned, targets=targets)
         return plan_epoch(config, data.targets, data.image_weights, phase=segment.phase, epoch=epoch)
 
     logger.info(

@@ -77,10 +77,24 @@ def soft_targets(
     if config.label_smoothing:
         targets = targets * (1 - config.label_smoothing) + config.label_smoothing / num_classes
     if teacher_probabilities is not None:
-        soft = np.maximum(teacher_probabilities, 1e-7) ** (1 / config.distillation_temperature)
-        soft /= soft.sum(axis=1, keepdims=True)
-        targets = (1 - config.distillation_weight) * targets + config.distillation_weight * soft
+        targets = taught(config, targets, teacher_probabilities)
     return targets.astype(np.float32)
+
+
+def taught(config: Config, targets: np.ndarray, teacher_probabilities: np.ndarray) -> np.ndarray:
+    """Mix the teachers' probabilities, at the temperature of the settings, into the targets.
+
+    Args:
+        config: only distillation_weight and distillation_temperature are used.
+        targets: float (n, classes), each row summing to 1.
+        teacher_probabilities: float (n, classes), of the same images.
+
+    Returns:
+        float (n, classes), each row summing to 1.
+    """
+    soft = np.maximum(teacher_probabilities, 1e-7) ** (1 / config.distillation_temperature)
+    soft /= soft.sum(axis=1, keepdims=True)
+    return (1 - config.distillation_weight) * targets + config.distillation_weight * soft
 
 
 def taught_rows(teachers: Sequence[tuple[str, Mapping[str, Any]]], train: Dataset) -> np.ndarray:
