@@ -331,7 +331,10 @@ def _train(
         raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
     teacher_probabilities = None
     if config.teachers and not training.is_over(config, training.TrainState.load(folder)):
-        teacher_probabilities = _predict_with_teachers(config, dataset)
+        if config.teacher_views:
+            teacher_probabilities = _predict_views_with_teachers(config, dataset)
+        else:
+            teacher_probabilities = _predict_with_teachers(config.teachers, dataset)
     return training.train(
         config,
         folder,
@@ -352,21 +355,47 @@ def _without_copies(dataset: Dataset) -> Dataset:
     return dataset.rows(~copy)
 
 
-def _predict_with_teachers(config: Config, dataset: Dataset) -> np.ndarray:
+def _predict_with_teachers(teachers: Sequence[str], dataset: Dataset) -> np.ndarray:
     """Mean probabilities of the teachers for each training image, over the image and its mirror image.
 
-    If the teachers are models of folds, only the model that has not seen an image scores it. With
-    `config.teacher_views` the result has one more axis, the first: the views.
+    If the teachers are models of folds, only the model that has not seen an image scores it.
     """
+    images = dataset.take("train").images
+    assert images is not None
+    predictors, rows = _open_teachers(teachers, dataset)
+    total = np.zeros((len(images), dataset.num_classes))
+    for teacher, predictor, own in zip(teachers, predictors, rows, strict=True):
+        logger.info("teacher %s scores %d training images", teacher, own.sum())
+        faces = images[own]
+        total[own] += predictor.predict(faces) + predictor.predict(np.ascontiguousarray(faces[:, :, ::-1]))
+    return total / (2 * rows.sum(axis=0)[:, None])
+
+
+def _predict_views_with_teachers(config: Config, dataset: Dataset) -> np.ndarray:
+    """Mean probabilities of the teachers for each view: (views, train rows, classes), in the order of `plan_view`."""
     from fer_tf.data.augmentation import view_images
+
+    images = dataset.take("train").images
+    assert images is not None
+    predictors, rows = _open_teachers(config.teachers, dataset)
+    if not rows.all():
+        raise InputError(
+            f"teacher_views {config.teacher_views} with models of folds: a view mixes images of several folds; set "
+            "teacher_views 0"
+        )
+    views = []
+    for view in range(config.teacher_views):
+        logger.info("teachers score view %d of %d of the training images", view + 1, config.teacher_views)
+        faces = view_images(config, images, view)
+        views.append(np.mean([predictor.predict(faces) for predictor in predictors], axis=0))
+    return np.stack(views)
+
+
+def _open_teachers(teachers: Sequence[str], dataset: Dataset) -> tuple[list[Predictor], np.ndarray]:
+    """Open the teachers, and choose the training images that each scores: bool (teachers, train rows)."""
     from fer_tf.inference import open_model
     from fer_tf.training.targets import taught_rows
 
-    teachers = config.teachers
-
-    train = dataset.take("train")
-    images = train.images
-    assert images is not None
     predictors = []
     for teacher in teachers:
         path = Path(teacher)
@@ -377,24 +406,8 @@ def _predict_with_teachers(config: Config, dataset: Dataset) -> np.ndarray:
                 f"teacher {teacher} knows the classes {', '.join(predictor.class_names)}, the data has "
                 f"{', '.join(dataset.class_names)}: give a teacher of the same classes"
             )
-    rows = taught_rows(
-        [(teacher, predictor.metadata) for teacher, predictor in zip(teachers, predictors, strict=True)], train
-    )
-    if config.teacher_views:
-        if not rows.all():
-            raise InputError(
-                f"teacher_views {config.teacher_views} with models of folds: a view mixes images of several folds; set "
-                "teacher_views 0"
-            )
-        logger.info("%d teachers score %d views of each training image", len(predictors), config.teacher_views)
-        views = [view_images(config, images, view) for view in range(config.teacher_views)]
-        return np.stack([np.mean([predictor.predict(faces) for predictor in predictors], axis=0) for faces in views])
-    total = np.zeros((len(images), dataset.num_classes))
-    for teacher, predictor, own in zip(teachers, predictors, rows, strict=True):
-        logger.info("teacher %s scores %d training images", teacher, own.sum())
-        faces = images[own]
-        total[own] += predictor.predict(faces) + predictor.predict(np.ascontiguousarray(faces[:, :, ::-1]))
-    return total / (2 * rows.sum(axis=0)[:, None])
+    metadata = [(teacher, predictor.metadata) for teacher, predictor in zip(teachers, predictors, strict=True)]
+    return predictors, taught_rows(metadata, dataset.take("train"))
 
 
 # --- From the trained weights to the report ---

@@ -9,11 +9,13 @@ import pytest
 from fer_tf.artifacts import RunDirectory, read_metadata
 from fer_tf.commands import train
 from fer_tf.config import Config
+from fer_tf.data.augmentation import view_images
 from fer_tf.data.dataset import Dataset
 from fer_tf.data.folds import fold_numbers, images_digest, without_fold
 from fer_tf.data.reading.npz import save_npz
 from fer_tf.errors import InputError
-from fer_tf.experiment import _predict_with_teachers
+from fer_tf.experiment import _predict_views_with_teachers, _predict_with_teachers
+from fer_tf.inference import open_model
 from tests.conftest import striped_faces
 from tests.tiny_models import write_tiny
 
@@ -232,3 +234,15 @@ def test_a_stopped_run_of_a_fold_goes_on_to_the_same_bits(copied, small_network,
     assert stopped.read_train_hashes() == whole.read_train_hashes()
     for one, other in zip(TrainState.load(stopped).weights, TrainState.load(whole).weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_teachers_score_views_of_images_that_all_have_seen(copied, teachers, tmp_path):
+    paths = [write_tiny(tmp_path / f"{name}.tflite", class_names=NAMES) for name in "ab"]
+    config = Config(teachers=tuple(map(str, paths)), teacher_views=3, mixup=0.5)
+    answers = _predict_views_with_teachers(config, copied)
+    images = copied.take("train").images
+    assert answers.shape == (3, len(images), len(NAMES))
+    expected = np.mean([open_model(path).predict(view_images(config, images, 1)) for path in paths], axis=0)
+    np.testing.assert_allclose(answers[1], expected, atol=1e-6)
+    with pytest.raises(InputError, match=r"teacher_views 3 with models of folds: .* set teacher_views 0"):
+        _predict_views_with_teachers(dataclasses.replace(config, teachers=tuple(map(str, teachers))), copied)

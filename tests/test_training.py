@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import keras
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from fer_tf.artifacts import RunDirectory
 from fer_tf.config import Config
 from fer_tf.data import tf_pipeline as pipeline
+from fer_tf.data.augmentation import augment, view_images
 from fer_tf.errors import Diverged, InputError
 from fer_tf.model.network import build_model
 from fer_tf.model.weights import BACKBONE, set_weights
@@ -289,6 +291,39 @@ def test_average_follows_short_epochs_too(small_dataset, tmp_path, small_network
     keras.utils.set_random_seed(0)
     start = build_model(3, image_size=32, batch_norm_momentum=0.9).get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(start, state.average, strict=True) if a.ndim == 4)
+
+
+def test_epochs_take_the_views_of_the_teachers_in_turn(small_dataset, tmp_path, small_network):
+    """Each image of an epoch has the teachers' answer to that very image, mixed and noisy as it is."""
+    config = _tiny(
+        frozen_epochs=0, epochs=3, distillation_weight=1.0, distillation_temperature=1.0, teacher_views=2, mixup=0.4,
+        noise=20.0, erasing=0.5,
+    )  # fmt: skip
+    images = small_dataset.take("train").images
+
+    def answers(faces):
+        share = faces.reshape(len(faces), -1).mean(axis=1) / 255
+        return np.stack([share / 2, share / 2, 1 - share], axis=1)
+
+    plans = []
+
+    def make_train_dataset(images, plan, **more):
+        plans.append(plan)
+        return pipeline.make_train_dataset(images, plan, **more)
+
+    recording = types.SimpleNamespace(**{**vars(pipeline), "make_train_dataset": make_train_dataset})
+    views = [view_images(config, images, view) for view in range(2)]
+    assert views[0].dtype == np.uint8 and not np.array_equal(*views)
+    run = RunDirectory.create(tmp_path / "r")
+    train(config, run, small_dataset, recording, teacher_probabilities=np.stack([answers(view) for view in views]))
+    targets = []
+    for epoch in range(3):
+        for rows, parameters, target, _ in plans[0](epoch).batches(config.batch_size):
+            seen = keras.ops.convert_to_numpy(augment(images[rows], parameters))
+            np.testing.assert_allclose(target, answers(seen), atol=0.002)  # views are rounded to grey levels
+            targets.append(target)
+    first, second, third = np.split(np.concatenate(targets), 3)
+    assert np.array_equal(first, third) and np.abs(first - second).max() > 0.05
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(
